@@ -1,0 +1,133 @@
+"""The task contract: what every suite offers and everything above relies on.
+
+A task is a `gymnasium.Env` with
+- a `Dict` observation space: `image` (uint8, H x W x 3) and / or `state` (float32 vector), as asked
+  by `TaskOptions.observe`; keys that begin with `log/` are recorded and hidden from the agent;
+- a `Box` action space in [-1, 1] (float32) or a `Discrete` one;
+- `reset(seed=...)` that makes the episode a function of the seed alone;
+- `info["success"]` at every step (bool: is the goal reached now);
+- `render()` that gives a uint8 frame of `video_size` for videos (no observation needs it);
+- optional `env.spec_extras: SpecExtras`, what the suite knows beyond its spaces.
+
+Log keys with a meaning to the report:
+    log/position      float32 [k <= 3], in [0, 1]: where the effector or player is (coverage)
+    log/moved         float32 [objects], 1 once the object moved in this episode (objects moved)
+    log/achievements  float32 [achievements], counts in this episode (Crafter)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import gymnasium
+import numpy as np
+
+Metric = Literal["return", "success", "score"]
+
+
+class TaskError(Exception):
+    """A mistake in what the user asked for, told in one line (no traceback, exit code 2)."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """Shape and dtype of one observation key."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """`size` numbers in [-1, 1] (continuous) or one of `size` choices (discrete)."""
+
+    kind: Literal["continuous", "discrete"]
+    size: int
+
+
+@dataclass(frozen=True)
+class SpecExtras:
+    """What a suite says about a task beyond its spaces."""
+
+    metric: Metric = "return"
+    objects: tuple[str, ...] = ()  # names of log/moved
+    achievements: tuple[str, ...] = ()  # names of log/achievements
+    oracle: Callable[[Any], np.ndarray] | None = None  # env -> scripted action for its present state
+    variant: dict[str, str] = field(default_factory=dict)  # recorded beside every result
+    control_hz: float | None = None  # agent steps per simulated second
+    start_jitter: bool = True  # resets differ between seeds
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Everything above the tasks' floor needs to know about a task. Plain data, picklable."""
+
+    name: str
+    observation: dict[str, ArraySpec]  # what the agent sees, without log/ keys
+    log: dict[str, ArraySpec]
+    action: ActionSpec
+    metric: Metric
+    episode_length: int | None  # agent steps
+    objects: tuple[str, ...]
+    achievements: tuple[str, ...]
+    has_oracle: bool
+    variant: dict[str, str]
+    control_hz: float | None
+
+
+class VectorTasks(Protocol):
+    """N copies of a task stepped as one batch (see `tasks.vector.make_vector`).
+
+    `reset` and `step` return a dict of arrays with leading axis N: the observation keys (log/ keys
+    included), and reward float32, is_first, is_last, is_terminal, success bool, and fault bool.
+    The step after an `is_last` ignores its action and returns the next episode's first observation
+    (`is_first`, reward 0); it is no env step. `fault` marks an episode that was abandoned because
+    its simulator raised, hung, died or returned not-a-number: that row is the first of a fresh
+    episode, and the episode before it must be dropped.
+    """
+
+    spec: TaskSpec
+    number: int
+
+    def reset(self) -> dict[str, np.ndarray]: ...
+    def step(self, actions: np.ndarray) -> dict[str, np.ndarray]: ...
+    def oracle_actions(self) -> np.ndarray: ...
+    def render(self) -> np.ndarray | None: ...  # uint8 [N, H, W, 3], None without GL
+    def snapshot(self) -> dict[str, Any]: ...  # JSON-able + arrays: seeds, episode counters, actions
+    def restore(self, snapshot: dict[str, Any]) -> dict[str, np.ndarray]: ...  # -> current rows
+    def close(self) -> None: ...
+
+
+def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSpec:
+    """Read the spec off an adapted environment.
+
+    Raises:
+        TaskError: the spaces do not follow the contract.
+    """
+    space = env.observation_space
+    if not isinstance(space, gymnasium.spaces.Dict):
+        raise TaskError(f"task {name}: the observation space must be a Dict, got {space}")
+    arrays = {
+        key: ArraySpec(tuple(box.shape or ()), str(box.dtype)) for key, box in space.spaces.items()
+    }
+    match env.action_space:
+        case gymnasium.spaces.Discrete(n=n):
+            action = ActionSpec("discrete", int(n))
+        case gymnasium.spaces.Box(shape=(size,)):
+            action = ActionSpec("continuous", int(size))
+        case other:
+            raise TaskError(f"task {name}: the action space must be Discrete or a flat Box: {other}")
+    extras: SpecExtras = getattr(env, "spec_extras", None) or SpecExtras()
+    return TaskSpec(
+        name=name,
+        observation={k: v for k, v in arrays.items() if not k.startswith("log/")},
+        log={k: v for k, v in arrays.items() if k.startswith("log/")},
+        action=action,
+        metric=extras.metric,
+        episode_length=episode_length,
+        objects=extras.objects,
+        achievements=extras.achievements,
+        has_oracle=extras.oracle is not None,
+        variant=extras.variant,
+        control_hz=extras.control_hz,
+    )
