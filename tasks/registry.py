@@ -1,0 +1,214 @@
+"""Tasks by name: `suite/task[:variant]`, `gymnasium:ID`, `module:factory`, `file.py:factory`.
+
+    make("desk/push_left:sparse", options)   an environment that follows `tasks.contract`
+    spec("desk/push_left:sparse", options)   its plain-data description
+    check("desk/push_lef")                   TaskError: unknown task ..., nearest: desk/push_left
+    expand(["metaworld/ml10-test"])          the tasks that a split stands for
+"""
+
+import difflib
+import functools
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import gymnasium
+
+from tasks import adapters, factories
+from tasks.contract import TaskError, TaskSpec, spec_of
+from tasks.rendering import choose_gl
+from tasks.settings import TaskOptions
+from tasks.suite import Suite
+
+# A suite is one line here and one module with a `SUITE`.
+SUITES = {
+    "desk": "tasks.desk",
+    "robodesk": "tasks.robodesk",
+    "crafter": "tasks.crafter",
+    "metaworld": "tasks.metaworld",
+    "dm_control": "tasks.dm_control",
+}
+
+
+@dataclass(frozen=True)
+class Name:
+    """A task's name, taken apart."""
+
+    kind: Literal["suite", "gymnasium", "file", "module"]
+    head: str  # suite, "gymnasium", path, or module
+    tail: str  # task, environment id, or factory
+    variant: str = ""
+
+
+def parse(name: str) -> Name:
+    """Take a task's name apart by its form alone; nothing is looked up.
+
+    Raises:
+        TaskError: the name has none of the four forms.
+    """
+    if name.startswith("gymnasium:"):
+        return Name("gymnasium", "gymnasium", name.removeprefix("gymnasium:"))
+    if ".py:" in name:
+        path, _, factory = name.rpartition(":")
+        return Name("file", path, factory)
+    body, _, variant = name.partition(":")
+    suite, slash, task = body.partition("/")
+    if slash:
+        return Name("suite", suite, task, variant)
+    if variant:
+        return Name("module", body, variant)
+    raise TaskError(
+        f"task {name!r}: expected suite/task[:variant], gymnasium:ID, package.module:factory "
+        f"or path/to/file.py:factory{_nearest(name, _known_names())}"
+    )
+
+
+def suites() -> dict[str, Suite]:
+    """Every suite, in the order of the table."""
+    return {name: _suite(name) for name in SUITES}
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Replace each split by its tasks; other names stay. Duplicates go, order stays.
+
+    A variant on a split (`robodesk/readme9:sparse`) holds for each of its tasks.
+
+    Raises:
+        TaskError: a name is unknown.
+    """
+    tasks: list[str] = []
+    for name in names:
+        parts = parse(name)
+        split = _split(parts)
+        if split is None:
+            check(name)
+            tasks.append(name)
+            continue
+        suffix = f":{parts.variant}" if parts.variant else ""
+        members = [task if ":" in task else task + suffix for task in split]
+        expanded = [f"{parts.head}/{task}" for task in members]
+        for task in expanded:
+            check(task)
+        tasks.extend(expanded)
+    return tuple(dict.fromkeys(tasks))
+
+
+def check(name: str) -> None:
+    """Say whether `name` is a task, without building a simulator.
+
+    Raises:
+        TaskError: the suite, task, variant, environment id, file, module or factory is unknown;
+            the message gives the nearest valid names.
+    """
+    parts = parse(name)
+    match parts.kind:
+        case "suite":
+            _check_suite_task(name, parts)
+        case "gymnasium":
+            factories.check_id(name, parts.tail)
+        case "file":
+            factories.check_file(name, Path(parts.head), parts.tail)
+        case "module":
+            factories.check_module(name, parts.head, parts.tail)
+
+
+def make(name: str, options: TaskOptions) -> gymnasium.Env:
+    """Build one environment that follows `tasks.contract`, with action repeat and length cap.
+
+    Raises:
+        TaskError: the name is unknown, or the task cannot follow the contract as asked.
+    """
+    check(name)
+    choose_gl()  # before any simulator is imported: MuJoCo reads MUJOCO_GL only then
+    options = plain(options)
+    parts = parse(name)
+    match parts.kind:
+        case "suite":
+            suite = _suite(parts.head)
+            env = suite.make(parts.tail, parts.variant or default_variant(suite), options)
+        case "gymnasium":
+            env = factories.make_id(name, parts.tail, options)
+        case "file":
+            env = factories.make_file(name, Path(parts.head), parts.tail, options)
+        case "module":
+            env = factories.make_module(name, parts.head, parts.tail, options)
+    return adapters.limit(env, options)
+
+
+def spec(name: str, options: TaskOptions) -> TaskSpec:
+    """Describe a task. It is built once, without rendering, and the answer is kept.
+
+    Raises:
+        TaskError: as `make`.
+    """
+    return _spec(name, plain(options))
+
+
+def source_file(name: str) -> Path | None:
+    """The user's file behind `file.py:factory`, so that a run can keep a copy; None otherwise."""
+    parts = parse(name)
+    return Path(parts.head).resolve() if parts.kind == "file" else None
+
+
+def default_variant(suite: Suite) -> str:
+    """The variant that a name without one means."""
+    return suite.variants[0] if suite.variants else ""
+
+
+def plain(options: TaskOptions) -> TaskOptions:
+    """`options` without what a subclass adds (a study's [tasks] also lists task names)."""
+    if type(options) is TaskOptions:
+        return options
+    return TaskOptions(**{field: getattr(options, field) for field in TaskOptions.model_fields})
+
+
+@functools.lru_cache(maxsize=256)
+def _spec(name: str, options: TaskOptions) -> TaskSpec:
+    env = make(name, options)
+    try:
+        return spec_of(name, env, getattr(env, "episode_length", None))
+    finally:
+        env.close()
+
+
+@functools.cache
+def _suite(name: str) -> Suite:
+    return importlib.import_module(SUITES[name]).SUITE
+
+
+def _split(parts: Name) -> tuple[str, ...] | None:
+    if parts.kind != "suite" or parts.head not in SUITES:
+        return None
+    return _suite(parts.head).splits.get(parts.tail)
+
+
+def _check_suite_task(name: str, parts: Name) -> None:
+    if parts.head not in SUITES:
+        near = _nearest(name, _known_names()) or f"; suites: {', '.join(SUITES)}"
+        raise TaskError(f"task {name!r}: unknown suite {parts.head!r}{near}")
+    suite = _suite(parts.head)
+    if parts.tail in suite.splits:
+        raise TaskError(
+            f"task {name!r}: {parts.tail!r} is a split of {len(suite.splits[parts.tail])} tasks, "
+            "where one task is wanted"
+        )
+    if parts.tail not in suite.tasks:
+        known = [f"{suite.name}/{task}" for task in (*suite.tasks, *suite.splits)]
+        near = _nearest(f"{parts.head}/{parts.tail}", known) or f"; see craik tasks {suite.name}"
+        raise TaskError(f"task {name!r}: {suite.name} has no task {parts.tail!r}{near}")
+    if parts.variant and parts.variant not in suite.variants:
+        choices = ", ".join(suite.variants) or "none"
+        raise TaskError(
+            f"task {name!r}: {suite.name} has no variant {parts.variant!r}; variants: {choices}"
+        )
+
+
+def _known_names() -> list[str]:
+    return [f"{suite.name}/{task}" for suite in suites().values() for task in suite.tasks]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    return f"; nearest: {', '.join(close)}" if close else ""
