@@ -1,0 +1,71 @@
+"""How the arms are read: which is the baseline, and which four make the 2 x 2 design."""
+
+from dataclasses import dataclass
+
+from stages.settings import GROUPS, Arm
+
+MODEL, POLICY = frozenset(GROUPS["world_model"]), frozenset(GROUPS["policy"])
+ENCODER = MODEL & POLICY
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The arms of the 2 x 2 design: model carried or not x policy carried or not."""
+
+    origin: str
+    model: str
+    policy: str
+    both: str
+    includes_encoder: bool  # the origin carries nothing, so both effects include the encoder's
+
+
+def baseline(arms: dict[str, Arm]) -> str | None:
+    """The arm that the others are measured against: the one that carries nothing, else the least.
+
+    None without arms.
+    """
+    if not arms:
+        return None
+    return min(arms, key=lambda name: (not _plain(arms[name]), _weight(arms[name])))
+
+
+def fullest(arms: dict[str, Arm]) -> str | None:
+    """The plain arm that carries the most; None if none carries anything."""
+    carrying = [name for name, arm in arms.items() if arm.components]
+    if not carrying:
+        return None
+    return max(carrying, key=lambda name: (_plain(arms[name]), _weight(arms[name])))
+
+
+def cells(arms: dict[str, Arm]) -> Cells | None:
+    """The design, with the arm `encoder` as its origin where there is one; None if incomplete.
+
+    Only arms that differ in nothing but what they carry take part: more env steps or a carried
+    replay would be read as an effect of the model or the policy.
+    """
+    by_parts: dict[frozenset[str], str] = {}
+    for name, arm in arms.items():
+        if _plain(arm):
+            by_parts.setdefault(frozenset(arm.components), name)
+    origin = by_parts.get(ENCODER) or by_parts.get(frozenset())
+    found = (origin, *(by_parts.get(parts) for parts in (MODEL, POLICY, MODEL | POLICY)))
+    if not all(found):
+        return None
+    names = [str(name) for name in found]
+    return Cells(*names, includes_encoder=ENCODER not in by_parts)
+
+
+def pairs(arms: dict[str, Arm]) -> list[tuple[str, str]]:
+    """Every pair of arms as (better, worse): the hypothesis is that carrying more is better."""
+    order = sorted(
+        arms, key=lambda name: (name != baseline(arms), _weight(arms[name]), not _plain(arms[name]))
+    )
+    return [(better, worse) for i, worse in enumerate(order) for better in order[i + 1 :]]
+
+
+def _plain(arm: Arm) -> bool:
+    return not (arm.prior_steps or arm.replay_share or arm.equal_total)
+
+
+def _weight(arm: Arm) -> int:
+    return len(arm.components)

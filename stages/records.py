@@ -1,0 +1,275 @@
+"""Reads what a run left behind into typed tables: the job folders of `DIR`, or of its variants.
+
+Nothing here assumes that a run is complete. A job folder that stops half-way gives what it has; a
+line cut off by a killed process is passed over.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stages.settings import Arm
+
+Row = dict[str, Any]
+
+REFERENCES = ("random", "oracle")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job folder: who it was, and whether it finished."""
+
+    stage: str
+    task: str
+    arm: str
+    seed: int
+    folder: Path
+    finished: bool
+    seconds: float | None
+    settings: Row
+
+
+@dataclass(frozen=True)
+class Training:
+    """An exploration or a fine-tuning: the rows of its metrics by kind, in file order."""
+
+    job: Job
+    episodes: tuple[Row, ...]
+    evaluations: tuple[Row, ...]
+    health: tuple[Row, ...]
+    time: Row | None
+
+    @property
+    def env_steps(self) -> int | None:
+        """Env steps taken so far; None if no row tells."""
+        return _largest("env_steps", self.episodes, self.evaluations, self.health)
+
+    @property
+    def updates(self) -> int | None:
+        """Gradient updates so far; None if no row tells."""
+        return _largest("updates", self.episodes, self.evaluations, self.health)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The episodes of one evaluate job; `checkpoint` tells zero-shot from final."""
+
+    job: Job
+    episodes: tuple[Row, ...]
+
+    def at(self, checkpoint: str) -> tuple[Row, ...]:
+        """The episodes played from `start`, `final`, `random` or `oracle`."""
+        return tuple(row for row in self.episodes if row.get("checkpoint") == checkpoint)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Explore, transfer and evaluate under one set of settings: a study, or one of its variants."""
+
+    variant: str | None
+    root: Path
+    study: Row
+    run: Row
+    planned: tuple[str, ...]
+    explorations: tuple[Training, ...]
+    random_exploration: Training | None
+    transfers: tuple[Training, ...]
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.study.get("name") or self.root.name)
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """The arms in the study's order, then those only found on disk."""
+        table = self.study.get("transfer", {}).get("arms", {})
+        found = [job.arm for job in self.jobs if job.arm not in REFERENCES]
+        names = [*table, *found]
+        return {name: _arm(table.get(name)) for name in dict.fromkeys(names)}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The transfer tasks as written: those planned, then those only found on disk."""
+        return tuple(dict.fromkeys([*self.planned, *(job.task for job in self.jobs)]))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds the study plans."""
+        seeds = self.study.get("seeds", 0)
+        return tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Fine-tunings and evaluations."""
+        return tuple(table.job for table in (*self.transfers, *self.evaluations))
+
+    def transfers_of(self, task: str, arm: str) -> list[Training]:
+        return [t for t in self.transfers if (t.job.task, t.job.arm) == (task, arm)]
+
+    def evaluations_of(self, task: str, arm: str) -> list[Evaluation]:
+        return [e for e in self.evaluations if (e.job.task, e.job.arm) == (task, arm)]
+
+
+def read(root: Path) -> list[Loop]:
+    """Read a run folder: one loop, or one per variant where `root` holds variants.
+
+    Raises:
+        FileNotFoundError: `root` is no run folder.
+    """
+    top = read_toml(root / "study.toml")
+    if any((root / stage).is_dir() for stage in ("explore", "transfer", "evaluate")):
+        return [read_loop(root, None)]
+    listed = [str(variant.get("name")) for variant in top.get("variants", [])]
+    folders = {path.parent.name: path.parent for path in sorted(root.glob("*/study.toml"))}
+    names = [*(n for n in listed if n in folders), *(n for n in folders if n not in listed)]
+    if names:
+        return [read_loop(folders[name], name) for name in names]
+    if top:
+        return [read_loop(root, None)]
+    raise FileNotFoundError(f"{root} is no run folder: it holds neither study.toml nor jobs")
+
+
+def read_loop(root: Path, variant: str | None) -> Loop:
+    """Read one tree of job folders."""
+    study = read_toml(root / "study.toml")
+    planned = planned_tasks(study)
+    names = {re.sub(r"[^A-Za-z0-9._-]", "-", task): task for task in planned}
+    explorations = [
+        _training(_job(path, "explore", str(study.get("tasks", {}).get("explore", "")), ""))
+        for path in _by_seed(root.glob("explore/seed-*"))
+    ]
+    random = root / "explore" / "random"
+    return Loop(
+        variant=variant,
+        root=root,
+        study=study,
+        run=read_json(root / "run.json"),
+        planned=planned,
+        explorations=tuple(explorations),
+        random_exploration=_training(_job(random, "explore", "", "random"))
+        if random.is_dir()
+        else None,
+        transfers=tuple(
+            _training(_job(path, "transfer", _task(path.parents[1], names), path.parent.name))
+            for path in _by_seed(root.glob("transfer/*/*/seed-*"))
+        ),
+        evaluations=tuple(
+            Evaluation(job, tuple(json_lines(job.folder / "episodes.jsonl")))
+            for job in _evaluate_jobs(root, names)
+        ),
+    )
+
+
+def planned_tasks(study: Row) -> tuple[str, ...]:
+    """The transfer tasks a study names, splits written out where the registry knows them."""
+    from tasks.contract import TaskError
+    from tasks.registry import expand
+
+    table = study.get("tasks", {})
+    try:
+        return expand(table.get("transfer", ()))[: table.get("transfer_limit")]
+    except TaskError:  # a run from elsewhere may name tasks that this machine does not have
+        return ()
+
+
+def read_json(path: Path) -> Row:
+    """A JSON object, or {} where the file is missing or cut off."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_toml(path: Path) -> Row:
+    """A TOML table, or {} where the file is missing or broken."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+
+
+def json_lines(path: Path) -> Iterator[Row]:
+    """The objects of a JSON-lines file; none if it is missing."""
+    if not path.is_file():
+        return
+    with path.open() as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def _training(job: Job) -> Training:
+    kinds: dict[str, list[Row]] = {"episode": [], "evaluation": [], "health": [], "time": []}
+    for row in json_lines(job.folder / "metrics.jsonl"):
+        if row.get("kind") in kinds:
+            kinds[row["kind"]].append(row)
+    time = kinds["time"][-1] if kinds["time"] else None
+    return Training(
+        job=job,
+        episodes=tuple(kinds["episode"]),
+        evaluations=tuple(kinds["evaluation"]),
+        health=tuple(kinds["health"]),
+        time=time,
+    )
+
+
+def _job(folder: Path, stage: str, task: str, arm: str) -> Job:
+    """What `job.json` says of a folder, or else what its place says."""
+    said, done = read_json(folder / "job.json"), read_json(folder / "done.json")
+    place = folder.name.removeprefix("seed-")
+    seed = said.get("seed", place)
+    return Job(
+        stage=stage,
+        task=str(said.get("task") or task),
+        arm=str(said.get("arm") or arm),
+        seed=int(seed) if str(seed).lstrip("-").isdigit() else 0,
+        folder=folder,
+        finished=(folder / "done.json").is_file(),
+        seconds=done.get("seconds"),
+        settings=said.get("settings") or {},
+    )
+
+
+def _evaluate_jobs(root: Path, names: dict[str, str]) -> Iterator[Job]:
+    for path in _by_seed(root.glob("evaluate/*/*/seed-*")):
+        yield _job(path, "evaluate", _task(path.parents[1], names), path.parent.name)
+    for reference in REFERENCES:
+        for path in sorted(root.glob(f"evaluate/*/{reference}")):
+            if (path / "episodes.jsonl").is_file() or (path / "job.json").is_file():
+                yield _job(path, "evaluate", _task(path.parent, names), reference)
+
+
+def _task(folder: Path, names: dict[str, str]) -> str:
+    return names.get(folder.name, folder.name)
+
+
+def _by_seed(paths: Iterator[Path]) -> list[Path]:
+    def order(path: Path) -> tuple[Path, int, str]:
+        number = path.name.removeprefix("seed-")
+        return path.parent, int(number) if number.isdigit() else -1, path.name
+
+    return sorted((path for path in paths if path.is_dir()), key=order)
+
+
+def _arm(table: Any) -> Arm:
+    try:
+        return Arm.model_validate({"carry": table} if isinstance(table, list) else table or {})
+    except ValidationError:  # a study of another version: its numbers can still be shown
+        return Arm.model_validate({})
+
+
+def _largest(key: str, *tables: tuple[Row, ...]) -> int | None:
+    found = [row[key] for rows in tables for row in rows if row.get(key) is not None]
+    return int(max(found)) if found else None
