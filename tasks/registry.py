@@ -1,9 +1,9 @@
 """Tasks by name: `suite/task[:variant]`, `gymnasium:ID`, `module:factory`, `file.py:factory`.
 
-    make("desk/push_left:sparse", options)   an environment that follows `tasks.contract`
-    spec("desk/push_left:sparse", options)   its plain-data description
-    check("desk/push_lef")                   TaskError: unknown task ..., nearest: desk/push_left
-    expand(["metaworld/ml10-test"])          the tasks that a split stands for
+make("desk/push_left:sparse", options)   an environment that follows `tasks.contract`
+spec("desk/push_left:sparse", options)   its plain-data description
+check("desk/push_lef")                   TaskError: unknown task ..., nearest: desk/push_left
+expand(["metaworld/ml10-test"])          the tasks that a split stands for
 """
 
 import difflib
@@ -143,7 +143,8 @@ def spec(name: str, options: TaskOptions) -> TaskSpec:
     Raises:
         TaskError: as `make`.
     """
-    return _spec(name, plain(options))
+    # frozen settings can be hashed, which the type checker does not see
+    return _spec(name, plain(options))  # pyright: ignore[reportArgumentType]
 
 
 def source_file(name: str) -> Path | None:

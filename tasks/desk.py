@@ -1,0 +1,285 @@
+"""`desk`: a planar two-link arm over a table with a puck, a sliding drawer and a button.
+
+Our own MuJoCo scene (`assets/desk.xml`). Every task has the same observations and actions, so
+what was explored on `desk/free` carries over to each of them.
+
+State, float32 [15], scaled to order one:
+    0:4    cosines, then sines of shoulder and elbow
+    4:6    joint speeds / 2.5 rad/s
+    6:8    3 x fingertip position (m, base at the origin)
+    8:10   5 x puck position about the middle of its range
+    10:12  3 x puck velocity (m/s)
+    12:14  drawer: 10 x (opening - 0.1 m), 3 x speed
+    14     button: 2 x pressed share - 1
+
+Action [2]: target speeds of both joints / 2.5 rad/s. 20 Hz; an episode is truncated after 100
+steps and never terminates. `sparse` rewards are exp(-(d / scale)^2) of the distance d to the goal,
+near zero at the start; `dense` ones add a wide term, and one for bringing the tip to the object.
+
+Success at a step: over the last 20 steps the sparse reward was above 0.5 on average, in either
+variant (never in `free`, nor in the first 19 steps).
+"""
+
+import importlib
+import math
+from collections import deque
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from tasks import desk_oracle
+from tasks.adapters import action_space, observation_space
+from tasks.contract import SpecExtras
+from tasks.rendering import Frames, fast
+from tasks.settings import TaskOptions
+from tasks.suite import Suite
+
+LINK = 0.25  # m, both links
+SPEED = 2.5  # rad/s at action 1
+SUBSTEPS = 5  # of 10 ms
+EPISODE = 100
+WINDOW = 20  # steps over which success is judged
+STATE = 15
+PUCK_MIDDLE = (0.275, 0.0)
+HANDLE = (-0.30, 0.28)  # closed drawer
+BUTTON = (-0.30, -0.28)  # not pressed
+OPEN, PRESSED = 0.2, 0.03  # m, the ends of their ranges
+# radii of two discs that touch, plus 1 cm; the handle and the button are capsules along y
+CLEAR_PUCK, CLEAR_HANDLE, CLEAR_BUTTON = 0.085, 0.11, 0.10
+MOVED = (0.01, 0.01, 0.005)  # m: puck, drawer, button count as moved
+WEIGHTS = {
+    "sparse": 0.5,  # the goal itself
+    "wide": 0.35,  # a slope that is felt from the start
+    "approach": 0.15,  # the tip comes to the object
+}
+APPROACH = 0.25  # m
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a task asks for: `part` is to be at `target`, within about `scale` metres."""
+
+    description: str
+    part: str  # tip | puck | drawer | button | nothing
+    target: tuple[float, ...] = ()
+    scale: float = 0.08  # of the sparse reward
+    wide: float = 0.3  # of the dense one
+
+
+GOALS = {
+    "free": Goal("no reward: for exploration", "nothing"),
+    "reach": Goal("bring the fingertip to a fixed place", "tip", (0.10, 0.36)),
+    "push_left": Goal("push the puck to the left", "puck", (0.22, 0.26)),
+    "push_right": Goal("push the puck to the right", "puck", (0.22, -0.26)),
+    "open_drawer": Goal("pull the drawer open by its handle", "drawer", (OPEN,), 0.06, 0.2),
+    "press_button": Goal("press the button and hold it", "button", (PRESSED,), 0.012, 0.03),
+}
+
+
+class Desk(gymnasium.Env):
+    """One desk. It fulfils `tasks.contract` itself: wrappers would cost as much as the physics."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (gymnasium's convention)
+    render_mode = "rgb_array"
+    episode_length = EPISODE
+
+    def __init__(self, task: str, variant: str, options: TaskOptions) -> None:
+        mujoco: Any = importlib.import_module("mujoco")  # late: listing tasks stays cheap
+        self._mujoco = mujoco
+        self.goal = GOALS[task]
+        self._dense = variant == "dense"
+        self._see_state = "state" in options.observe
+        self._see_image = "image" in options.observe
+        scene = files("assets").joinpath("desk.xml").read_text(encoding="utf-8")
+        self.model = mujoco.MjModel.from_xml_string(scene)
+        self.data = mujoco.MjData(self.model)
+        if options.render == "fast":
+            fast(self.model)
+        self._show_goal()
+        self._image = Frames(self.model, options.image_size, "desk")
+        self._video = Frames(self.model, options.video_size, "desk")
+        self.observation_space = observation_space(
+            options, STATE, {"log/position": 2, "log/moved": 3}
+        )
+        self.action_space = action_space(2)
+        self.spec_extras = SpecExtras(
+            metric="return",
+            objects=("puck", "drawer", "button"),
+            oracle=desk_oracle.act,
+            variant={"desk": variant},
+            control_hz=1 / (SUBSTEPS * self.model.opt.timestep),
+        )
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._steps = 0
+        self._moved = np.zeros(3, np.float32)
+        self._start = (0.0, 0.0)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode: the arm and the puck at random, the drawer ajar by up to 1 cm."""
+        super().reset(seed=seed)
+        self._mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] = self._draw_start(self.np_random)
+        self._recent.clear()
+        self._steps = 0
+        self._moved = np.zeros(3, np.float32)
+        x, y, self._drawer_start = self.data.qpos[2:5].tolist()
+        self._start = (x, y)
+        return self._observe(self.data.qpos.tolist()), {"success": False}
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Advance by 50 ms."""
+        left, right = action
+        control = self.data.ctrl
+        control[0] = SPEED * min(max(float(left), -1.0), 1.0)
+        control[1] = SPEED * min(max(float(right), -1.0), 1.0)
+        self._mujoco.mj_step(self.model, self.data, SUBSTEPS)
+        self._steps += 1
+        qpos = self.data.qpos.tolist()
+        sparse, reward = self._reward(qpos)
+        self._recent.append(sparse)
+        success = len(self._recent) == WINDOW and sum(self._recent) > 0.5 * WINDOW
+        truncated = self._steps >= EPISODE
+        return self._observe(qpos), reward, False, truncated, {"success": success}
+
+    def render(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A frame of `video_size`."""
+        return self._draw(self._video)
+
+    def close(self) -> None:
+        """Release the GL contexts."""
+        self._image.close()
+        self._video.close()
+
+    def _reward(self, qpos: list[float]) -> tuple[float, float]:
+        """The sparse reward, and the one that the variant pays."""
+        goal = self.goal
+        if goal.part == "nothing":
+            return 0.0, 0.0
+        tip = tip_position(qpos[0], qpos[1])
+        place, distance = self._distance(tip, qpos)
+        sparse = _bell(distance, goal.scale)
+        if not self._dense:
+            return sparse, sparse
+        near = 1.0 if goal.part == "tip" else _bell(math.dist(tip, place), APPROACH)
+        terms = {"sparse": sparse, "wide": _bell(distance, goal.wide), "approach": near}
+        return sparse, sum(WEIGHTS[name] * term for name, term in terms.items())
+
+    def _distance(
+        self, tip: tuple[float, float], qpos: list[float]
+    ) -> tuple[tuple[float, float], float]:
+        """Where the goal's part is in the plane, and how far it is from the goal, m."""
+        target = self.goal.target
+        match self.goal.part:
+            case "tip":
+                return tip, math.dist(tip, target)
+            case "puck":
+                puck = (qpos[2] + PUCK_MIDDLE[0], qpos[3] + PUCK_MIDDLE[1])
+                return puck, math.dist(puck, target)
+            case "drawer":
+                return (HANDLE[0] + qpos[4], HANDLE[1]), target[0] - qpos[4]
+            case _:
+                return (BUTTON[0] - qpos[5], BUTTON[1]), target[0] - qpos[5]
+
+    def _observe(self, qpos: list[float]) -> dict[str, np.ndarray]:
+        shoulder, elbow, x, y, drawer, button = qpos
+        tip_x, tip_y = tip_position(shoulder, elbow)
+        observation: dict[str, np.ndarray] = {}
+        if self._see_state:
+            speeds = self.data.qvel.tolist()
+            observation["state"] = np.array(
+                (
+                    math.cos(shoulder),
+                    math.cos(elbow),
+                    math.sin(shoulder),
+                    math.sin(elbow),
+                    speeds[0] / SPEED,
+                    speeds[1] / SPEED,
+                    3 * tip_x,
+                    3 * tip_y,
+                    5 * x,
+                    5 * y,
+                    3 * speeds[2],
+                    3 * speeds[3],
+                    10 * (drawer - OPEN / 2),
+                    3 * speeds[4],
+                    2 * button / PRESSED - 1,
+                ),
+                np.float32,
+            )
+        if self._see_image:
+            observation["image"] = self._draw(self._image)
+        reach = 2 * LINK
+        observation["log/position"] = np.array(
+            ((tip_x / reach + 1) / 2, (tip_y / reach + 1) / 2), np.float32
+        )
+        observation["log/moved"] = self._update_moved(x, y, drawer, button)
+        return observation
+
+    def _update_moved(self, x: float, y: float, drawer: float, button: float) -> np.ndarray:
+        puck = math.hypot(x - self._start[0], y - self._start[1])
+        way = (puck, abs(drawer - self._drawer_start), button)
+        for index, (distance, threshold) in enumerate(zip(way, MOVED, strict=True)):
+            if distance > threshold:
+                self._moved[index] = 1
+        return self._moved.copy()
+
+    def _draw_start(self, random: np.random.Generator) -> np.ndarray:
+        """Draw [6] joint positions in which the tip touches nothing."""
+        while True:
+            low = (-1.6, -2.4, 0.25 - PUCK_MIDDLE[0], -0.08, 0, 0)
+            high = (1.6, 2.4, 0.38 - PUCK_MIDDLE[0], 0.08, 0.01, 0)
+            qpos = random.uniform(low, high)
+            tip = tip_position(*qpos[:2].tolist())
+            puck = (qpos[2] + PUCK_MIDDLE[0], qpos[3] + PUCK_MIDDLE[1])
+            if (
+                math.dist(tip, puck) > CLEAR_PUCK
+                and math.dist(tip, (HANDLE[0] + qpos[4], HANDLE[1])) > CLEAR_HANDLE
+                and math.dist(tip, BUTTON) > CLEAR_BUTTON
+            ):
+                return qpos
+
+    def _draw(self, frames: Frames) -> np.ndarray:
+        # kinematics alone: it refreshes what is drawn and leaves the physics' memory as it is
+        self._mujoco.mj_kinematics(self.model, self.data)
+        self._mujoco.mj_camlight(self.model, self.data)
+        return frames.frame(self.data)
+
+    def _show_goal(self) -> None:
+        places = {
+            "tip": self.goal.target,
+            "puck": self.goal.target,
+            "drawer": (HANDLE[0] + OPEN, HANDLE[1]),
+            "button": (BUTTON[0] - PRESSED, BUTTON[1]),
+        }
+        if self.goal.part in places:
+            self.model.site("goal").pos[:2] = places[self.goal.part]
+            self.model.site("goal").rgba[:] = (0.1, 0.7, 0.3, 0.55)
+
+
+def tip_position(shoulder: float, elbow: float) -> tuple[float, float]:
+    """Where the fingertip is, m, for joint angles in radians."""
+    both = shoulder + elbow
+    return (
+        LINK * (math.cos(shoulder) + math.cos(both)),
+        LINK * (math.sin(shoulder) + math.sin(both)),
+    )
+
+
+def _bell(distance: float, scale: float) -> float:
+    return math.exp(-((distance / scale) ** 2))
+
+
+SUITE = Suite(
+    name="desk",
+    description="A two-link arm over a table with a puck, a drawer and a button; fast, our own.",
+    tasks={name: goal.description for name, goal in GOALS.items()},
+    variants=("dense", "sparse"),
+    make=Desk,
+)
