@@ -1,0 +1,145 @@
+"""Where a batch is stepped: in this process, or spread over workers."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from tasks.contract import TaskSpec
+from tasks.group import Fault, Group, Replay, Rows, empty_rows
+from tasks.settings import TaskOptions
+from tasks.worker import Worker, WorkerLost
+
+
+class Backend(Protocol):
+    """What steps the environments; see `tasks.group.Group` for each method."""
+
+    def run(
+        self, actions: np.ndarray | None, resets: Mapping[int, int]
+    ) -> tuple[Rows, list[Fault]]: ...
+    def replay(self, replays: Mapping[int, Replay]) -> tuple[Rows, list[Fault]]: ...
+    def oracle(self) -> np.ndarray: ...
+    def render(self) -> np.ndarray: ...
+    def close(self) -> None: ...
+
+
+class InProcess(Group):
+    """All environments in this process."""
+
+
+class Pool:
+    """Environments spread over worker processes, one message per step and worker."""
+
+    def __init__(
+        self,
+        name: str,
+        options: TaskOptions,
+        spec: TaskSpec,
+        number: int,
+        workers: int,
+        timeout: float,
+    ) -> None:
+        self._recipe, self._timeout = (name, options, spec), timeout
+        self._slices = [
+            range(int(part[0]), int(part[-1]) + 1)
+            for part in np.array_split(np.arange(number), min(workers, number))
+        ]
+        self._workers = [self._start(slots) for slots in self._slices]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.pid for worker in self._workers]
+
+    def run(
+        self, actions: np.ndarray | None, resets: Mapping[int, int]
+    ) -> tuple[Rows, list[Fault]]:
+        """Step or reset, all workers at once."""
+        messages: list[tuple[Any, ...] | None] = []
+        for slots in self._slices:
+            own = {i - slots.start: resets[i] for i in slots if i in resets}
+            part = None if actions is None else actions[slots.start : slots.stop]
+            messages.append(("run", part, own) if own or part is not None else None)
+        return self._gather(messages, self._timeout)
+
+    def replay(self, replays: Mapping[int, Replay]) -> tuple[Rows, list[Fault]]:
+        """Bring episodes back; the time limit grows with the actions to repeat."""
+        messages: list[tuple[Any, ...] | None] = []
+        longest = 0
+        for slots in self._slices:
+            own = {i - slots.start: replays[i] for i in slots if i in replays}
+            longest = max(longest, sum(len(replay.actions) for replay in own.values()))
+            messages.append(("replay", own) if own else None)
+        return self._gather(messages, self._timeout * (1 + longest))
+
+    def oracle(self) -> np.ndarray:
+        """Scripted actions of all environments."""
+        return self._ask("oracle")
+
+    def render(self) -> np.ndarray:
+        """Frames of all environments."""
+        return self._ask("render")
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
+
+    def _start(self, slots: range) -> Worker:
+        return Worker(*self._recipe, number=len(slots), threads=len(self._slices))
+
+    def _gather(
+        self, messages: list[tuple[Any, ...] | None], timeout: float
+    ) -> tuple[Rows, list[Fault]]:
+        """Send each worker its message and join the rows; a lost worker is replaced."""
+        for worker, message in zip(self._workers, messages, strict=True):
+            if message is not None and worker.alive:
+                worker.send(*message)
+        deadline = time.monotonic() + timeout
+        parts: list[Rows | None] = []
+        faults: list[Fault] = []
+        for index, message in enumerate(messages):
+            part, found = self._collect(index, deadline) if message is not None else (None, [])
+            parts.append(part)
+            faults.extend(found)
+        return self._join(parts), faults
+
+    def _collect(self, index: int, deadline: float) -> tuple[Rows | None, list[Fault]]:
+        slots, worker = self._slices[index], self._workers[index]
+        try:
+            if not worker.alive:
+                raise WorkerLost("died while nothing was stepped", 0)
+            rows, faults = worker.receive(deadline)
+        except (WorkerLost, RuntimeError) as error:
+            worker.close()
+            self._workers[index] = self._start(slots)
+            cause, blamed = error.args if isinstance(error, WorkerLost) else (str(error), 0)
+            first = slots.start + min(blamed, len(slots) - 1)
+            others = tuple(slot for slot in slots if slot != first)
+            return None, [Fault((first, *others), f"worker {index} {cause}")]
+        return rows, [Fault((slots.start + f.indices[0],), f.cause) for f in faults]
+
+    def _join(self, parts: list[Rows | None]) -> Rows:
+        """Rows of the whole batch; zeros where a worker gave none."""
+        spec = self._recipe[2]
+        filled = [
+            empty_rows(spec, len(slots)) if part is None else part
+            for part, slots in zip(parts, self._slices, strict=True)
+        ]
+        return {key: np.concatenate([part[key] for part in filled]) for key in filled[0]}
+
+    def _ask(self, method: str) -> np.ndarray:
+        """Ask every worker; one that is lost here is noticed again, and reported, by `run`."""
+        for worker in self._workers:
+            worker.send(method)
+        deadline = time.monotonic() + self._timeout
+        answers, errors = [], []
+        for worker in self._workers:
+            try:
+                answers.append(worker.receive(deadline))
+            except (WorkerLost, RuntimeError) as error:
+                errors.append(str(error.args[0]))
+        if errors:
+            raise RuntimeError(errors[0])
+        return np.concatenate(answers)

@@ -1,0 +1,183 @@
+"""A process that steps a part of a batch, and the handle by which the trainer holds it.
+
+Workers are started afresh, not forked (a GL context or JAX's threads do not survive a fork), with
+nothing inherited but three descriptors: the message socket, one end of a pipe that closes when the
+parent is gone, and a byte of shared memory that says which environment is being stepped.
+They do not import the parent's main module.
+"""
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tasks.contract import TaskSpec
+from tasks.group import Group, told
+from tasks.rendering import choose_gl
+from tasks.settings import TaskOptions
+
+STARTUP = 120.0  # s, added to the first answer's time limit: imports and building simulators
+GRACE = 5.0  # s, for closing simulators in order before a process is ended
+
+
+class WorkerLost(Exception):
+    """The worker hung or died; the message says which, and it has been ended."""
+
+
+class Worker:
+    """The trainer's handle of one worker process with `number` environments."""
+
+    def __init__(
+        self, name: str, options: TaskOptions, spec: TaskSpec, number: int, threads: int = 1
+    ) -> None:
+        choose_gl()  # found out once here, inherited by every worker
+        ours, theirs = socket.socketpair()
+        life_read, life_write = os.pipe()
+        shared = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
+        shared.truncate(mmap.PAGESIZE)
+        self._progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
+        inherited = (theirs.fileno(), life_read, shared.fileno())
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _program(inherited)],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # a simulator's chatter must not mix with a command's output
+            env=_environment(threads),
+        )
+        theirs.close()
+        os.close(life_read)
+        shared.close()
+        self._connection = Connection(ours.detach())
+        self._fresh = True
+        self.alive = True
+        self._finalizer = weakref.finalize(
+            self, _end, self._process, self._connection, life_write, self._progress
+        )
+        with contextlib.suppress(OSError):  # if it died already, the first answer says so
+            self._connection.send((name, options, spec, number))
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def current(self) -> int:
+        """The environment (counted within this worker) that is or was last being stepped."""
+        return self._progress[0]
+
+    def send(self, method: str, *arguments: Any) -> None:
+        """Ask for `Group.method(*arguments)`; the answer comes by `receive`."""
+        with contextlib.suppress(OSError):  # a dead worker is noticed when it does not answer
+            self._connection.send((method, arguments))
+
+    def receive(self, deadline: float) -> Any:
+        """The answer, waiting until `deadline` (of `time.monotonic`; later for a fresh worker).
+
+        Raises:
+            WorkerLost: none came; the process has been ended.
+            RuntimeError: the method itself raised.
+        """
+        wait = max(0.0, deadline - time.monotonic()) + (STARTUP if self._fresh else 0.0)
+        try:
+            if not self._connection.poll(wait):
+                raise self._lost(f"hung: no answer for {wait:.0f} s")
+            failed, answer = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._lost(f"died {self._obituary()}") from None
+        self._fresh = False
+        if failed:
+            raise RuntimeError(answer)
+        return answer
+
+    def close(self) -> None:
+        """End the process, giving it a moment to close its simulators."""
+        self.alive = False
+        self._finalizer()
+
+    def _lost(self, cause: str) -> WorkerLost:
+        self.alive = False
+        if self._process.poll() is None:
+            self._process.kill()
+        current = self.current
+        self._finalizer()
+        return WorkerLost(cause, current)
+
+    def _obituary(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        code = self._process.poll()
+        if code is None:
+            return "without closing"
+        return f"(signal {-code})" if code < 0 else f"(exit code {code})"
+
+
+def _program(descriptors: tuple[int, ...]) -> str:
+    # the parent's search path, so that `tasks` and the user's modules are the same there
+    return (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"from tasks.worker import main; main{descriptors!r}"
+    )
+
+
+def _environment(threads: int) -> dict[str, str]:
+    one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    defaults = dict.fromkeys(one, "1")
+    if threads > 1:  # with a process per core, software GL's own threads only get in the way
+        defaults["LP_NUM_THREADS"] = "0"
+    return defaults | dict(os.environ)
+
+
+def _end(process: subprocess.Popen, connection: Connection, life: int, progress: mmap.mmap) -> None:
+    """Close the pipes, which ends the worker, and wait for it."""
+    connection.close()
+    os.close(life)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    progress.close()
+
+
+def main(messages: int, life: int, progress: int) -> None:
+    """The worker's life: build what the first message says, then answer until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    threading.Thread(target=_watch, args=(life,), daemon=True).start()
+    connection = Connection(messages)
+    group: Group | None = None
+    try:
+        name, options, spec, number = connection.recv()
+        shared = mmap.mmap(progress, mmap.PAGESIZE)
+        group = Group(name, options, spec, number, shared)
+        while True:
+            method, arguments = connection.recv()
+            connection.send(_answer(group, method, arguments))
+    except (EOFError, OSError):
+        pass  # the parent closed the pipe, or is gone
+    finally:
+        if group is not None:
+            group.close()
+
+
+def _answer(group: Group, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+    try:
+        return False, getattr(group, method)(*arguments)
+    except Exception as error:
+        return True, told(error)
+
+
+def _watch(life: int) -> None:
+    """End this process soon after the parent's, even in the middle of a hung step."""
+    os.read(life, 1)  # returns when the parent's end closes
+    time.sleep(GRACE / 2)
+    os._exit(1)
