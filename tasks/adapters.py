@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -107,14 +107,19 @@ class Limited(gymnasium.Wrapper):
 
     def step(self, action: Any) -> Any:
         """One agent step: up to `action_repeat` simulator steps."""
-        observation, total, terminated, truncated, info = self.env.step(action)
+        # an environment may offer a step without its observation, so that only one is drawn
+        advance: Any = getattr(self.env, "advance", None)
+        step: Any = self.env.step if advance is None else lambda act: (None, *advance(act))
+        observation, total, terminated, truncated, info = step(action)
         success = bool(info.get("success", False))
         for _ in range(self._repeat - 1):
             if terminated or truncated:
                 break
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            observation, reward, terminated, truncated, info = step(action)
             total = float(total) + float(reward)
             success |= bool(info.get("success", False))
+        if advance is not None:
+            observation = cast(Any, self.env).observe()
         self._count += 1
         truncated |= self.episode_length is not None and self._count >= self.episode_length
         truncated &= not terminated

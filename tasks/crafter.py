@@ -96,20 +96,25 @@ class CrafterEnv(gymnasium.Env):
         super().reset(seed=seed)
         world_seed = int(self.np_random.integers(2**31 - 1)) if seed is None else seed
         self._simulator.start(world_seed)
-        return self._observe(), {"success": False}
+        return self.observe(), {"success": False}
 
     def step(
         self, action: int | np.integer
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        reward = self._simulator.advance(int(action))
-        player = self._simulator.player
-        dead = player.health <= 0
-        info = {"success": all(count > 0 for count in player.achievements.values())}
-        over = self._simulator.steps >= EPISODE_LENGTH
-        earned = reward if self._rewarded else 0.0
-        return self._observe(), earned, dead, over and not dead, info
+        reward, terminated, truncated, info = self.advance(action)
+        return self.observe(), reward, terminated, truncated, info
 
-    def _observe(self) -> dict[str, np.ndarray]:
+    def advance(self, action: int | np.integer) -> tuple[float, bool, bool, dict[str, Any]]:
+        """A step without its observation, so that repeated actions draw one picture only."""
+        earned = self._simulator.advance(int(action))
+        player = self._simulator.player
+        dead = bool(player.health <= 0)
+        over = self._simulator.steps >= EPISODE_LENGTH
+        info = {"success": all(count > 0 for count in player.achievements.values())}
+        return earned if self._rewarded else 0.0, dead, over and not dead, info
+
+    def observe(self) -> dict[str, np.ndarray]:
+        """The observation of the present state."""
         simulator, player = self._simulator, self._simulator.player
         counts = (player.achievements[name] for name in ACHIEVEMENTS)
         observation = {

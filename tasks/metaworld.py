@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ACTIONS = 4
 CONTROL_HZ = 80.0
 OBJECT = "object"
-OPEN_SCENES = 12  # a mix keeps so many simulators; building one again takes 0.03 s
+OPEN_SCENES = 4  # simulators a mix keeps, of 25 MB each; building one again takes 0.03 s
 
 
 class MetaWorldEnv(gymnasium.Env):

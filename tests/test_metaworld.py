@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tasks.metaworld import SUITE, MetaWorldEnv, make
+from tasks.metaworld import OPEN_SCENES, SUITE, MetaWorldEnv, make
 from tasks.metaworld_splits import MIXES, SPLITS, TASKS
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
@@ -134,7 +134,7 @@ def test_a_mix_draws_its_tasks_by_seed_and_bounds_its_simulators() -> None:
     drawn = [env.reset(seed=seed)[1]["task"] for seed in range(30)]
     assert len(set(drawn)) > 12
     assert set(drawn) <= set(SPLITS["ml45-train"])
-    assert len(env._scenes) == 12
+    assert len(env._scenes) == OPEN_SCENES
     again = open_task("ml45-train-mix")
     assert again.reset(seed=29)[1]["task"] == drawn[-1]
     np.testing.assert_array_equal(rollout(env, seed=3), rollout(again, seed=3))

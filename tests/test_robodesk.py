@@ -207,3 +207,20 @@ def test_learning_from_state_needs_no_opengl() -> None:
         cwd=os.path.dirname(os.path.dirname(__file__)),
     )
     assert (done.stdout.strip(), done.stderr) == ("fine", "")
+
+
+@needs_gl
+def test_repeated_actions_draw_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks import registry
+    from tasks.rendering import Frames
+
+    options = TaskOptions(observe=("image",), action_repeat=4, episode_length=3)
+    env = registry.make("robodesk/free", options)
+    env.reset(seed=0)
+    drawn: list[int] = []
+    frame = Frames.frame
+    monkeypatch.setattr(Frames, "frame", lambda self, data: drawn.append(1) or frame(self, data))
+    ends = [env.step(np.ones(5))[3] for _ in range(3)]
+    assert ends == [False, False, True]
+    assert len(drawn) == 3
+    env.close()
