@@ -27,6 +27,9 @@ class TaskSettings(TaskOptions):
     transfer: tuple[str, ...] = Field(
         min_length=1, description="Tasks with rewards to transfer to; a split stands for its tasks."
     )
+    transfer_limit: int | None = Field(
+        None, ge=1, description="Use only the first so many transfer tasks; none uses all."
+    )
 
 
 class TrainingSettings(Settings):
@@ -34,7 +37,9 @@ class TrainingSettings(Settings):
 
     environments: int = Field(8, ge=1, description="Copies of the task stepped as one batch.")
     workers: int = Field(0, ge=0, description="Simulator processes; 0 steps in this process.")
-    step_timeout: float = Field(60.0, gt=0, description="Seconds after which a worker counts as hung.")
+    step_timeout: float = Field(
+        60.0, gt=0, description="Seconds after which a worker counts as hung."
+    )
     batch_size: int = Field(16, ge=1, description="Sequences per update.")
     batch_length: int = Field(32, ge=2, description="Steps per sequence.")
     env_steps_per_update: float = Field(
@@ -121,7 +126,9 @@ class EvaluateSettings(Settings):
 class Study(Settings):
     """One study without variants: everything a job needs to know."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The study's name."
+    )
     seeds: int | tuple[int, ...] = Field(3, description="How many seeds, or the seeds themselves.")
     tasks: TaskSettings
     agent: AgentSettings = AgentSettings()

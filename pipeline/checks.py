@@ -1,0 +1,177 @@
+"""What types cannot say about a study: names, combinations, and what this version has."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from pipeline.errors import StudyError, suggestion
+from pipeline.toml import Key, join_key, show
+from stages.settings import COMPONENTS, GROUPS, Arm, Study
+from tasks import registry
+from tasks.contract import TaskError
+
+BUILT_WORLD_MODELS = ("rssm",)
+BUILT_PLANNERS = ("none",)
+REFERENCES = ("random", "oracle")  # folders beside the arms
+RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Where = Callable[[Key], str]
+
+
+def check_study(study: Study, where: Where, *, exploration: bool = True) -> Study:
+    """Refuse what cannot be run; return the study with splits written out as tasks.
+
+    Args:
+        study: typed settings.
+        where: names the file (or --set) that a key was read from, for error lines.
+        exploration: an exploration may come from elsewhere (False), so none need be configured.
+
+    Raises:
+        StudyError: in one line.
+    """
+    _check_parts(study, where)
+    _check_sizes(study, where)
+    _check_seeds(study, where)
+    study = _expand_tasks(study, where)
+    for name, arm in study.transfer.arms.items():
+        _check_arm(study, name, arm, where, exploration)
+    return study
+
+
+def check_variant_names(names: Sequence[str], file: str) -> None:
+    """Variants become folders, so their names must differ, and from the run's own folders.
+
+    Raises:
+        StudyError: they do not.
+    """
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        key = f"{file}: variants[{number}].name = {show(name)}"
+        if not _FOLDER_NAME.fullmatch(name):
+            raise StudyError(f"{key}: use letters, digits, '.', '_' and '-'")
+        if name.lower() in RUN_FOLDERS:
+            raise StudyError(f"{key}: that name is taken by a folder of the run; choose another")
+        if name.lower() in seen:
+            raise StudyError(f"{key}: there is another variant of that name; choose another")
+        seen.add(name.lower())
+
+
+def _fail(where: Where, key: Key, value: object, message: str) -> StudyError:
+    return StudyError(f"{where(key)}: {join_key(key)} = {show(value)}: {message}")
+
+
+def _check_parts(study: Study, where: Where) -> None:
+    model = study.agent.world_model
+    if model not in BUILT_WORLD_MODELS:
+        raise _fail(
+            where,
+            ("agent", "world_model"),
+            model,
+            f"this version has no such world model yet; use {show(BUILT_WORLD_MODELS[0])}",
+        )
+    for role, planner in study.planning.model_dump().items():
+        if planner not in BUILT_PLANNERS:
+            raise _fail(
+                where,
+                ("planning", role),
+                planner,
+                f"planner {planner} needs a search over the world model: this version has none;"
+                ' use "none" (the actor)',
+            )
+
+
+def _check_sizes(study: Study, where: Where) -> None:
+    model, behaviour = study.model, study.behaviour
+    if model.recurrent % model.blocks:
+        raise _fail(
+            where,
+            ("model", "blocks"),
+            model.blocks,
+            f"must divide model.recurrent = {model.recurrent}",
+        )
+    if behaviour.min_std >= behaviour.max_std:
+        raise _fail(
+            where,
+            ("behaviour", "min_std"),
+            behaviour.min_std,
+            f"must be below behaviour.max_std = {behaviour.max_std}",
+        )
+
+
+def _check_seeds(study: Study, where: Where) -> None:
+    seeds = study.seed_list
+    key = ("seeds",)
+    shown = study.seeds if isinstance(study.seeds, int) else list(study.seeds)
+    if not seeds:
+        raise _fail(where, key, shown, "at least one seed is needed")
+    if min(seeds) < 0:
+        raise _fail(where, key, shown, "seeds are not negative")
+    if len(set(seeds)) < len(seeds):
+        raise _fail(where, key, shown, "the same seed twice")
+    observe = study.tasks.observe
+    if len(set(observe)) < len(observe):
+        raise _fail(where, ("tasks", "observe"), list(observe), "the same observation twice")
+
+
+def _expand_tasks(study: Study, where: Where) -> Study:
+    tasks = study.tasks
+    names = _expanded(tasks.transfer, ("tasks", "transfer"), where)
+    for name in names:
+        if names.count(name) > 1:
+            raise _fail(where, ("tasks", "transfer"), name, "the same task twice")
+    names = names[: tasks.transfer_limit]
+    if study.explore.steps and len(_expanded((tasks.explore,), ("tasks", "explore"), where)) != 1:
+        raise _fail(
+            where, ("tasks", "explore"), tasks.explore, "a split of tasks; name one task to explore"
+        )
+    updated = tasks.model_copy(update={"transfer": names})
+    return study.model_copy(update={"tasks": updated})
+
+
+def _expanded(names: tuple[str, ...], key: Key, where: Where) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        try:
+            tasks = registry.expand((name,))
+            for task in tasks:
+                registry.check(task)
+        except TaskError as error:
+            raise _fail(where, key, name, str(error)) from None
+        found += tasks
+    return tuple(found)
+
+
+def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: bool) -> None:
+    key: Key = ("transfer", "arms", name)
+    if name in REFERENCES:
+        raise _fail(where, key, list(arm.carry), f"{name} is a reference's name; choose another")
+    if not _FOLDER_NAME.fullmatch(name):
+        raise _fail(where, key, list(arm.carry), "use letters, digits, '.', '_' and '-'")
+    for part in arm.carry:
+        if part not in COMPONENTS and part not in GROUPS:
+            hint = suggestion(part, (*GROUPS, *COMPONENTS))
+            raise _fail(where, (*key, "carry"), part, f"unknown component; {hint}")
+        if part == "explorer" and study.agent.curiosity == "none":
+            raise _fail(
+                where, (*key, "carry"), part, 'the agent has no explorer: agent.curiosity is "none"'
+            )
+    if arm.prior_steps > study.transfer.steps:
+        raise _fail(
+            where,
+            (*key, "prior_steps"),
+            arm.prior_steps,
+            f"more than transfer.steps = {study.transfer.steps}",
+        )
+    if exploration and study.explore.steps == 0 and needs_exploration(arm):
+        raise _fail(
+            where,
+            key,
+            list(arm.carry),
+            "it needs an exploration, and explore.steps = 0 leaves exploration out;"
+            " keep only arms that carry nothing, or use craik transfer --from CHECKPOINT",
+        )
+
+
+def needs_exploration(arm: Arm) -> bool:
+    """Whether an arm takes anything from the exploration."""
+    return bool(arm.components) or arm.prior_steps > 0 or arm.replay_share > 0

@@ -1,0 +1,408 @@
+"""The command line, `craik`. Heavy imports wait until a command needs them, so --help is quick."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import StudyError
+
+if TYPE_CHECKING:
+    from pipeline.jobs import Stage
+    from pipeline.settings import StudyFile
+
+app = typer.Typer(
+    name="craik",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Explore a simulated world without rewards, carry the world model and the policy to new"
+    " tasks, and measure which of them carried the advantage."
+    "\n\nStart with `craik run desk --out runs/desk`.",
+)
+
+StudyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or a ready-made one: desk, desk-full, robodesk, crafter,"
+        " metaworld-ml10.",
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="The run's folder; made, or gone on with.")
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", metavar="P", help="Sizes: smoke (minutes), cpu (the default), paper, or own."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="K=V", help="Override a setting, in TOML syntax; may be repeated."
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, metavar="N", help="Jobs at once; one per core if left out."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    out: OutOption,
+    preset: PresetOption = None,
+    set: SetOption = None,
+    jobs: JobsOption = None,
+) -> None:
+    """Run a study: explore, transfer, evaluate, report.
+
+    The same command goes on where it stopped. Seeds, arms, tasks and variants that were added to
+    the study are done too; a change that touches a finished job is refused, with the difference.
+
+    Examples:
+
+    `craik run pipeline.toml --out runs/desk`
+
+    `craik run robodesk --preset smoke --out /tmp/robodesk --jobs 2`
+
+    `craik run desk --out runs/more --set seeds=5 --set 'tasks.transfer=["desk/reach:dense"]'`
+    """
+    _go(_load(study, preset, set), out, ("explore", "transfer", "evaluate"), jobs)
+
+
+@app.command()
+def explore(
+    study: StudyArgument,
+    out: OutOption,
+    preset: PresetOption = None,
+    set: SetOption = None,
+    jobs: JobsOption = None,
+) -> None:
+    """Explore only: world model and policy from an intrinsic reward, and a random baseline.
+
+    Example: `craik explore desk --out runs/desk`, then `craik transfer desk --out runs/desk`.
+    """
+    _go(_load(study, preset, set), out, ("explore",), jobs, report=False)
+
+
+@app.command()
+def transfer(
+    study: StudyArgument,
+    out: OutOption,
+    preset: PresetOption = None,
+    set: SetOption = None,
+    jobs: JobsOption = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="Carry from this exploration (its folder or checkpoint/) for every seed.",
+        ),
+    ] = None,
+) -> None:
+    """Transfer only: fine-tune every arm on every task, from the explorations in --out.
+
+    Examples:
+
+    `craik transfer desk --out runs/desk`
+
+    `craik transfer desk --out runs/other --from runs/desk/explore/seed-0/checkpoint`
+    """
+    loaded = _load(study, preset, set, exploration=source is None)
+    _go(loaded, out, ("transfer",), jobs, source=source, report=False)
+
+
+@app.command()
+def evaluate(
+    study: StudyArgument,
+    out: OutOption,
+    preset: PresetOption = None,
+    set: SetOption = None,
+    jobs: JobsOption = None,
+) -> None:
+    """Evaluate only: fresh episodes of every arm, before and after fine-tuning, with videos.
+
+    Example: `craik evaluate desk --out runs/desk`, then `craik report desk --out runs/desk`.
+    """
+    _go(_load(study, preset, set, exploration=False), out, ("evaluate",), jobs, report=False)
+
+
+@app.command()
+def report(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="May be left out.")] = None,
+    out: OutOption = Path("runs/desk"),
+    preset: PresetOption = None,
+    set: SetOption = None,
+) -> None:
+    """Write the report of a run, finished or not, and say where it is.
+
+    Example: `craik report desk --out runs/desk`
+    """
+    from pipeline.run import write_report
+    from pipeline.run_folder import RunFolder
+
+    if study is not None:
+        _load(study, preset, set, exploration=False)
+    RunFolder(out).read_studies()  # a folder without a run is a mistake
+    typer.echo(write_report(out))
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is done, running, failed and due in a run, from its folder alone.
+
+    Example: `craik status runs/desk`
+    """
+    from pipeline import status as module
+
+    rows = module.statuses(directory)
+    if as_json:
+        return _json(module.as_json(rows))
+    _table(f"{directory}", ("job", "state", ""), module.as_rows(rows))
+    counts = module.as_json(rows)["counts"]
+    assert isinstance(counts, dict)
+    typer.echo(", ".join(f"{number} {name}" for name, number in counts.items()))
+
+
+@app.command()
+def tasks(
+    suite: Annotated[
+        str | None, typer.Argument(metavar="[SUITE]", help="One suite; all if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List suites, or the tasks, variants and splits of one suite.
+
+    Your own task needs no listing: `gymnasium:ID`, `package.module:factory` or
+    `path/to/file.py:factory` are names too; see `craik check-task`.
+
+    Example: `craik tasks metaworld`
+    """
+    from pipeline import task_tables
+
+    table = task_tables.table(suite)
+    if as_json:
+        return _json(table)
+    for title, columns, rows in task_tables.rows(table, suite):
+        _table(title, columns, rows)
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    preset: PresetOption = None,
+    set: SetOption = None,
+    jobs: JobsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a study will do and take, before anything runs.
+
+    Jobs, env steps and updates are exact; memory, disk and time are estimates.
+
+    Example: `craik plan crafter --preset paper`
+    """
+    from pipeline import plan as module
+    from pipeline.environment import default_jobs
+    from pipeline.progress import duration
+
+    loaded = _load(study, preset, set)
+    jobs = jobs or default_jobs()
+    rows = module.plan(loaded)
+    data = module.as_json(loaded, rows, jobs)
+    if as_json:
+        return _json(data)
+    columns = ("stage", "jobs", "env steps", "updates", "parameters", "memory", "disk", "time")
+    cells = [
+        (
+            f"{row.variant}: {row.stage}" if row.variant else row.stage,
+            f"{row.jobs:,}",
+            f"{row.env_steps:,}",
+            f"{row.updates:,}",
+            f"{row.parameters:,}",
+            module.size(row.memory_bytes),
+            module.size(row.disk_bytes),
+            duration(row.seconds),
+        )
+        for row in rows
+    ]
+    _table(f"{loaded.name}, preset {loaded.preset}", columns, cells)
+    total = data["total"]
+    typer.echo(
+        f"{total['jobs']} jobs, {jobs} at once: about {duration(total['seconds'])},"
+        f" {module.size(total['memory_bytes_per_job'])} of memory per job,"
+        f" {module.size(total['disk_bytes'])} of disk"
+    )
+
+
+@app.command()
+def components(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint/ or start/ folder.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Show a checkpoint's components: leaves, parameters, bytes, digest.
+
+    Equal digests mean equal arrays: compare `start/` of an arm with the exploration's checkpoint
+    to see what was carried.
+
+    Example: `craik components runs/desk/explore/seed-0/checkpoint`
+    """
+    from pipeline.plan import size
+    from pipeline.run import prepare
+
+    prepare()
+    from stages.checkpoints import components as read
+
+    parts = read(checkpoint)
+    if as_json:
+        return _json(parts)
+    rows = [
+        (name, f"{p['leaves']:,}", f"{p['parameters']:,}", size(p["bytes"]), p["digest"])
+        for name, p in parts.items()
+    ]
+    _table(str(checkpoint), ("component", "leaves", "parameters", "size", "digest"), rows)
+
+
+@app.command("check-task")
+def check_task(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Any task name, your own too.")],
+    observe: Annotated[
+        str, typer.Option(help="What the agent shall see: state, image, or state,image.")
+    ] = "state",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the task contract on one task, your own too, and say what does not hold.
+
+    Examples:
+
+    `craik check-task desk/push_left:sparse`
+
+    `craik check-task my_cell/tasks.py:make_peg --observe state,image`
+    """
+    from pipeline import check_task as module
+
+    findings = module.check(name, tuple(part.strip() for part in observe.split(",")))
+    if as_json:
+        _json(module.as_json(name, findings))
+    else:
+        rows = [(row.rule, "ok" if row.ok else "FAILS", row.found) for row in findings]
+        _table(name, ("rule", "", "found"), rows)
+    if not all(row.ok for row in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at this machine: versions, devices, GL back ends, video; and say what to do.
+
+    Example: `craik doctor`
+    """
+    from pipeline import doctor as module
+
+    findings = module.examine()
+    if as_json:
+        _json(module.as_json(findings))
+    else:
+        rows = [(r.subject, "ok" if r.ok else "no", r.found, r.advice) for r in findings]
+        _table("craik doctor", ("", "", "found", "what to do"), rows)
+    if not module.usable(findings):
+        raise typer.Exit(1)
+
+
+def _load(
+    study: str, preset: str | None, set: list[str] | None, *, exploration: bool = True
+) -> "StudyFile":
+    from pipeline.settings import load_study
+
+    return load_study(study, preset, set or (), exploration=exploration)
+
+
+def _go(
+    study: "StudyFile",
+    out: Path,
+    stages: "tuple[Stage, ...]",
+    jobs: int | None,
+    *,
+    source: Path | None = None,
+    report: bool = True,
+) -> None:
+    from pipeline.run import run as run_study
+
+    ran = run_study(study, out, stages=stages, jobs=jobs, exploration=source, report=report)
+    failed, skipped = len(ran.outcome.failed), len(ran.outcome.skipped)
+    done = ran.ran - failed - skipped
+    typer.echo(f"{done} jobs done, {ran.finished_before} were done before", err=True)
+    if report:
+        typer.echo(f"report: {out / 'report' / 'index.html'}")
+    if failed:
+        typer.echo(
+            f"{failed} jobs failed, {skipped} skipped for them; run again to retry", err=True
+        )
+        raise typer.Exit(1)
+
+
+def _json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe has no width to fold at
+    console.print(table)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, a stop 130."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except KeyboardInterrupt:
+        _end("stopped; the same command goes on from the last checkpoints", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except StudyError as error:
+        _end(f"craik: {error}", 2)
+    except Exception as error:
+        if type(error).__name__ not in ("TaskError", "CheckpointError"):
+            raise
+        _end(f"craik: {error}", 2)
+
+
+def _end(line: str, code: int) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a run folder says about a job: due, interrupted, failed, finished, or made otherwise.
+
+A job's folder holds `job.json` from its start, `error.txt` after a failure, and `done.json` at its
+end, written last and at once, so that its presence means that the job is whole.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import StudyError
+from pipeline.jobs import Graph, Job
+from pipeline.toml import show
+
+State = Literal["due", "interrupted", "failed", "finished"]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None if it is missing, unreadable or half-written."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object so that a reader sees the old or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def state(folder: Path) -> State:
+    """The state of the job whose folder this is."""
+    if read_json(folder / "done.json") is not None:
+        return "finished"
+    if (folder / "error.txt").exists():
+        return "failed"
+    return "interrupted" if (folder / "job.json").exists() else "due"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A started or finished job whose settings or inputs are now others."""
+
+    job: str
+    state: State
+    differences: tuple[str, ...]
+
+
+def changed(root: Path, job: Job) -> Change | None:
+    """How a job on disk differs from what the study now asks, or None."""
+    folder = root / job.id
+    record = read_json(folder / "done.json") or {}
+    started = read_json(folder / "job.json") or {}
+    known = record.get("digest") or started.get("digest")
+    if known is None or known == job.digest:
+        return None
+    old = started.get("settings", {})
+    keys = sorted(old.keys() | job.settings.keys())
+    differences = tuple(
+        f"{key} was {_shown(old, key)}, now {_shown(job.settings, key)}"
+        for key in keys
+        if old.get(key) != job.settings.get(key)
+    )
+    return Change(job.id, state(folder), differences or ("its inputs differ",))
+
+
+def _shown(settings: Mapping[str, Any], key: str) -> str:
+    value = settings.get(key)
+    return "unset" if value is None else show(value)
+
+
+def refuse_changes(root: Path, graph: Graph) -> None:
+    """Refuse to go on where a started or finished job would have to be made anew.
+
+    Raises:
+        StudyError: with the difference of the first such job and how many there are.
+    """
+    found = [change for job in graph.jobs.values() if (change := changed(root, job)) is not None]
+    if not found:
+        return
+    # a job whose own settings differ explains those that only have other inputs
+    found.sort(key=lambda change: change.differences == ("its inputs differ",))
+    first = found[0]
+    shown = "; ".join(first.differences[:4])
+    more = f"; {len(first.differences) - 4} more" if len(first.differences) > 4 else ""
+    others = f" (and {len(found) - 1} other jobs)" if len(found) > 1 else ""
+    verb = "is finished" if first.state == "finished" else "was started"
+    raise StudyError(
+        f"{root / first.job} {verb} with other settings: {shown}{more}{others};"
+        " take another --out, or set them back"
+    )
+
+
+def due(root: Path, graph: Graph) -> list[Job]:
+    """The jobs that are not finished, in the graph's order."""
+    return [job for job in graph.jobs.values() if state(root / job.id) != "finished"]
+
+
+def missing_inputs(root: Path, graph: Graph, jobs: list[Job]) -> list[str]:
+    """Inputs of `jobs` that neither are finished nor belong to `graph`."""
+    needed = dict.fromkeys(id for job in jobs for id in job.inputs if id not in graph.jobs)
+    return [id for id in needed if state(root / id) != "finished"]

@@ -1,0 +1,117 @@
+"""Doing one job: calling its stage on its folder, and saying there how it went."""
+
+import importlib
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.jobs import Job
+from pipeline.states import write_json
+
+Modules = Mapping[str, str]
+STAGE_MODULES: Modules = {
+    "explore": "stages.explore",
+    "transfer": "stages.transfer",
+    "evaluate": "stages.evaluate",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job as it is handed to a worker. Picklable."""
+
+    job: Job
+    root: Path
+    version: str
+    modules: Modules
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job went."""
+
+    id: str
+    outcome: Literal["finished", "failed"]
+    seconds: float
+    message: str = ""  # one line, of a failure
+    devices: Mapping[str, Any] | None = None
+
+
+def do(task: Task) -> Result:
+    """Run a job to its end. An exception becomes a failed result, with `error.txt` beside it."""
+    started = time.monotonic()
+    folder = task.root / task.job.id
+    write_json(folder / "job.json", describe(task.job))
+    (folder / "error.txt").unlink(missing_ok=True)
+    try:
+        module = importlib.import_module(task.modules[task.job.stage])
+        module.run(task.job.study, _inputs(module, task), folder)
+    except Exception as error:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        seconds = time.monotonic() - started
+        return Result(task.job.id, "failed", seconds, one_line(error), devices())
+    seconds = time.monotonic() - started
+    record = {
+        "digest": task.job.digest,
+        "finished": time.time(),
+        "seconds": seconds,
+        "version": task.version,
+    }
+    write_json(folder / "done.json", record)
+    return Result(task.job.id, "finished", seconds, devices=devices())
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """`job.json`: what the job is and the settings that matter to it."""
+    return {
+        "stage": job.stage,
+        "task": job.task,
+        "arm": job.arm,
+        "seed": job.seed,
+        "digest": job.digest,
+        "settings": job.settings,
+        "inputs": list(job.inputs),
+    }
+
+
+def one_line(error: BaseException) -> str:
+    """An exception without its traceback."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _inputs(module: Any, task: Task) -> Any:
+    job = task.job
+    match job.stage:
+        case "explore":
+            return module.Inputs(job.seed, random=True) if job.random else module.Inputs(job.seed)
+        case "transfer":
+            source = job.exploration or next((task.root / id for id in job.inputs), None)
+            return module.Inputs(job.task, job.arm, job.seed, source)
+        case "evaluate":
+            source = next((task.root / id for id in job.inputs), None)
+            return module.Inputs(job.task, job.arm, job.seed, source)
+
+
+def devices() -> dict[str, Any] | None:
+    """The devices JAX uses in this process, None if the job did not need JAX."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return None
+    found = jax.devices()
+    kind = found[0].device_kind if found[0].platform != "cpu" else _processor_name()
+    return {"device": kind, "devices": [str(device) for device in found]}
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
