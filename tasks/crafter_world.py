@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks import crafter_terrain
 from tasks.gym_shim import import_with_gymnasium
 
 crafter: Any = import_with_gymnasium("crafter")
@@ -110,8 +111,15 @@ class Simulator(crafter.Env):
 
     def start(self, seed: int) -> None:
         """Begin the episode that stock Crafter has as the first one of `seed`."""
-        self._seed, self._episode = int(seed), 0
-        self.reset()
+        self._seed, self._step = int(seed), 0
+        world = self._world
+        world.reset(seed=hash((self._seed, 1)) % (2**31 - 1))
+        self._update_time()
+        self._player = crafter.objects.Player(world, (AREA[0] // 2, AREA[1] // 2))
+        self._last_health = self._player.health
+        world.add(self._player)
+        self._unlocked = set()
+        crafter_terrain.generate(world, self._player)
 
     def advance(self, action: int) -> float:
         """One step: the order of events is the package's. Returns the reward."""
@@ -144,6 +152,3 @@ class Simulator(crafter.Env):
         """Draw the screen: uint8 [size, size, 3]; the same picture however often it is drawn."""
         self._local_view.noise.seed((self._seed * 10_007 + self.steps) % 2**32)
         return self.render((size, size))
-
-    def _obs(self) -> None:
-        """Reset asks for a picture; whoever wants one calls `picture`."""

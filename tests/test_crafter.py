@@ -79,6 +79,25 @@ def test_achievements_are_the_package_s_own() -> None:
     assert len(constants.items) == crafter_symbolic.INVENTORY
 
 
+def test_worlds_equal_the_package_s() -> None:
+    from tasks.crafter_world import Simulator, crafter
+
+    ours = Simulator()
+    for seed in range(6):
+        stock = crafter.Env(seed=seed)
+        stock.reset()
+        ours.start(seed)
+        np.testing.assert_array_equal(ours.world._mat_map, stock._world._mat_map)
+        things = [
+            [(type(thing), tuple(thing.pos)) for thing in world.objects]
+            for world in (ours.world, stock._world)
+        ]
+        assert things[0] == things[1]
+        # and the stream of random numbers goes on from the same place
+        assert ours.world.random.uniform() == stock._world.random.uniform()
+        assert ours.world.daylight == stock._world.daylight
+
+
 def test_pictures_equal_the_package_s() -> None:
     from tasks.crafter_world import crafter, engine
 
