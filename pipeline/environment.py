@@ -40,7 +40,9 @@ def share_cores(environment: MutableMapping[str, str], jobs: int) -> None:
     environment.setdefault("LP_NUM_THREADS", "0" if share == 1 else str(share))
     if share == 1 and not gpus():
         flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()
+        known = environment.get("XLA_FLAGS", "")
+        if flags not in known:
+            environment["XLA_FLAGS"] = f"{known} {flags}".strip()
     if jobs > 1 and gpus():
         each = 0.9 / -(-jobs // gpus())
         environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{each:.2f}")

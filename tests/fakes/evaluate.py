@@ -1,0 +1,6 @@
+"""The fake stage under the name that the pipeline calls."""
+
+from tests.fakes.stage import EvaluateInputs as Inputs
+from tests.fakes.stage import run
+
+__all__ = ["Inputs", "run"]

@@ -1,0 +1,438 @@
+"""The graph of jobs, its states, and the back ends, on stages that do no learning."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import backends, work
+from pipeline.errors import StudyError
+from pipeline.jobs import Exploration, Graph, Job, build
+from pipeline.progress import PlainWatcher, duration, read_progress
+from pipeline.run import check_specs, run
+from pipeline.run_folder import RunFolder
+from pipeline.settings import StudyFile, load_study
+from pipeline.states import changed, due, missing_inputs, read_json, refuse_changes, state
+from pipeline.status import statuses
+from pipeline.work import STAGE_MODULES, Result, Task
+from tasks import registry
+
+ROOT = Path(__file__).parent.parent
+FAKES = {stage: f"tests.fakes.{stage}" for stage in STAGE_MODULES}
+TASK = "desk-push_left-sparse"
+SMALL = ["seeds=2", 'transfer.arms={scratch=[], model=["world_model"]}']
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run sets for its workers stays within its test."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+def study(*overrides: str, name: str | Path = "desk") -> StudyFile:
+    return load_study(name, "smoke", [*SMALL, *overrides])
+
+
+def graph(*overrides: str, **options: Any) -> Graph:
+    return build(study(*overrides).variants, **options)
+
+
+def go(out: Path, *overrides: str, jobs: int = 1, **options: Any) -> Any:
+    return run(study(*overrides), out, jobs=jobs, modules=FAKES, report=False, **options)
+
+
+def runs(out: Path, id: str) -> int:
+    return len((out / id / "runs.txt").read_text().splitlines())
+
+
+@pytest.fixture
+def variants(tmp_path: Path) -> Path:
+    path = tmp_path / "variants.toml"
+    path.write_text(
+        'name = "v"\n[tasks]\nexplore = "desk/free"\ntransfer = ["desk/push_left:sparse"]\n'
+        '[[variants]]\nname = "base"\n'
+        '[[variants]]\nname = "longer"\nset = { "transfer.steps" = 300 }\n'
+        '[[variants]]\nname = "rnd"\nset = { "agent.curiosity" = "rnd" }\n'
+    )
+    return path
+
+
+# the graph
+
+
+def test_a_study_becomes_these_jobs() -> None:
+    found = graph(oracles=["desk/push_left:sparse"])
+    assert set(found.jobs) == {
+        "explore/seed-0",
+        "explore/seed-1",
+        "explore/random",
+        *(
+            f"{stage}/{TASK}/{arm}/seed-{seed}"
+            for stage in ("transfer", "evaluate")
+            for arm in ("scratch", "model")
+            for seed in (0, 1)
+        ),
+        f"evaluate/{TASK}/random",
+        f"evaluate/{TASK}/oracle",
+    }
+    assert found.jobs[f"transfer/{TASK}/model/seed-1"].inputs == ("explore/seed-1",)
+    assert found.jobs[f"transfer/{TASK}/scratch/seed-1"].inputs == ()
+    evaluation = found.jobs[f"evaluate/{TASK}/model/seed-1"]
+    assert evaluation.inputs == (f"transfer/{TASK}/model/seed-1",)
+
+
+def test_identities_differ_between_jobs_and_not_between_calls() -> None:
+    digests = [job.digest for job in graph().jobs.values()]
+    assert len(set(digests)) == len(digests)
+    assert digests == [job.digest for job in graph().jobs.values()]
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("training.batch_size=5", {"explore", "transfer", "evaluate"}),
+        ("transfer.steps=77", {"transfer", "evaluate"}),
+        ("training.workers=2", set()),
+        ("tasks.video_size=64", set()),
+        ("name=other", set()),
+        ("seeds=3", set()),
+        ('transfer.arms.both=["world_model", "policy"]', set()),
+        ('tasks.transfer=["desk/push_left:sparse", "desk/reach"]', set()),
+    ],
+)
+def test_a_setting_matters_to_these_stages(override: str, stages: set[str]) -> None:
+    before, after = graph().jobs, graph(override).jobs
+    changed = {job.stage for id, job in before.items() if after[id].digest != job.digest}
+    assert changed == stages
+
+
+def test_evaluation_settings_matter_to_evaluation_not_to_exploration() -> None:
+    before, after = graph().jobs, graph("evaluate.episodes=5").jobs
+    assert before["explore/seed-0"].digest == after["explore/seed-0"].digest
+    id = f"evaluate/{TASK}/random"
+    assert before[id].digest != after[id].digest
+
+
+def test_an_arm_is_what_it_carries_not_how_that_is_written() -> None:
+    row = 'transfer.arms={model=["decoder", "dynamics", "encoder"], scratch=[]}'
+    id = f"transfer/{TASK}/model/seed-0"
+    assert graph().jobs[id].digest == graph(row).jobs[id].digest
+
+
+def test_equal_total_adds_the_exploration_steps() -> None:
+    jobs = graph("transfer.arms={equal={equal_total=true}}").jobs
+    study = load_study("desk", "smoke").first
+    expected = study.explore.steps + study.transfer.steps
+    assert jobs[f"transfer/{TASK}/equal/seed-0"].env_steps == expected
+
+
+def test_no_exploration_leaves_its_jobs_out() -> None:
+    jobs = graph("explore.steps=0", "transfer.arms={scratch=[]}").jobs
+    assert not any(job.stage == "explore" for job in jobs.values())
+
+
+def test_an_exploration_from_elsewhere_replaces_all() -> None:
+    outside = Exploration(Path("/elsewhere"), "abc")
+    jobs = graph(exploration=outside).jobs
+    assert not any(job.stage == "explore" for job in jobs.values())
+    carried = jobs[f"transfer/{TASK}/model/seed-0"]
+    assert (carried.inputs, carried.exploration) == ((), Path("/elsewhere"))
+    assert carried.digest != graph().jobs[carried.id].digest
+    fresh = jobs[f"transfer/{TASK}/scratch/seed-0"]
+    assert fresh.digest == graph().jobs[fresh.id].digest
+
+
+def test_variants_share_equal_explorations(variants: Path) -> None:
+    found = build(load_study(variants, "smoke").variants)
+    explored = {id for id, job in found.jobs.items() if job.stage == "explore" and not job.random}
+    assert explored == {"base/explore/seed-0", "rnd/explore/seed-0"}
+    assert found.links["longer/explore/seed-0"] == "base/explore/seed-0"
+    job = found.jobs[f"longer/transfer/{TASK}/model/seed-0"]
+    assert job.inputs == ("base/explore/seed-0",)
+
+
+# states
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    first = go(tmp_path)
+    assert first.ran == 13
+    assert first.outcome == backends.Outcome()
+    again = go(tmp_path)
+    assert (again.ran, again.finished_before) == (0, 13)
+
+
+def test_what_is_added_is_due_and_the_rest_is_kept(tmp_path: Path) -> None:
+    go(tmp_path)
+    added = go(tmp_path, "seeds=3", 'transfer.arms.both=["policy"]')
+    # seed 2: explore, 3 arms twice; seeds 0 and 1: the new arm twice
+    assert added.ran == 1 + 6 + 4
+    assert runs(tmp_path, "explore/seed-0") == 1
+
+
+def test_a_changed_setting_is_refused_with_the_difference(tmp_path: Path) -> None:
+    go(tmp_path)
+    with pytest.raises(StudyError) as caught:
+        go(tmp_path, "training.batch_size=3")
+    message = str(caught.value)
+    assert "training.batch_size was 4, now 3" in message
+    assert "is finished" in message
+    assert len(message.splitlines()) == 1
+    assert load_study(tmp_path).first.training.batch_size == 4
+
+
+def test_a_started_job_is_refused_too(tmp_path: Path) -> None:
+    job = graph().jobs["explore/seed-0"]
+    work.write_json(tmp_path / job.id / "job.json", work.describe(job))
+    assert state(tmp_path / job.id) == "interrupted"
+    with pytest.raises(StudyError, match="was started with other settings"):
+        refuse_changes(tmp_path, graph("training.batch_size=3"))
+    refuse_changes(tmp_path, graph())
+
+
+def test_a_broken_record_means_that_the_job_is_due(tmp_path: Path) -> None:
+    go(tmp_path)
+    (tmp_path / "explore/seed-0/done.json").write_text('{"digest": ')
+    assert [job.id for job in due(tmp_path, graph(oracles=["desk/push_left:sparse"]))] == [
+        "explore/seed-0"
+    ]
+    assert go(tmp_path).ran == 1
+    assert runs(tmp_path, "explore/seed-0") == 2
+
+
+def test_inputs_that_differ_are_a_change(tmp_path: Path) -> None:
+    go(tmp_path)
+    outside = graph(exploration=Exploration(Path("/x"), "abc"))
+    difference = changed(tmp_path, outside.jobs[f"transfer/{TASK}/model/seed-0"])
+    assert difference is not None
+    assert difference.differences == ("its inputs differ",)
+
+
+def test_each_stage_alone_gives_what_run_gives(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    go(whole)
+    for stage in ("explore", "transfer", "evaluate"):
+        go(parts, stages=(stage,))
+    files = sorted(p.relative_to(whole) for p in whole.rglob("out.json"))
+    assert len(files) == 13
+    for file in files:
+        expected = (whole / file).read_text().replace(str(whole), str(parts))
+        assert (parts / file).read_text() == expected
+    digests = [read_json(root / "explore/seed-0/done.json")["digest"] for root in (whole, parts)]  # type: ignore[index]
+    assert digests[0] == digests[1]
+
+
+def test_a_stage_without_its_inputs_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"explore/seed-0 is not finished.*craik explore"):
+        go(tmp_path, stages=("transfer",))
+    assert missing_inputs(tmp_path, Graph(), list(graph().jobs.values()))
+
+
+def test_a_run_folder_may_be_moved(tmp_path: Path, variants: Path) -> None:
+    loaded = load_study(variants, "smoke")
+    run(loaded, tmp_path / "old", jobs=1, modules=FAKES, report=False)
+    shared = tmp_path / "old/longer/explore/seed-0"
+    assert shared.is_symlink()
+    assert not os.path.isabs(os.readlink(shared))
+    shutil.move(tmp_path / "old", tmp_path / "new")
+    again = run(loaded, tmp_path / "new", jobs=1, modules=FAKES, report=False)
+    assert again.ran == 0
+    rows = statuses(tmp_path / "new")
+    assert {row.state for row in rows} == {"finished"}
+    assert {row.job.split("/")[0] for row in rows} == {"base", "longer", "rnd"}
+
+
+def test_a_variant_put_first_does_not_repeat_its_exploration(
+    tmp_path: Path, variants: Path
+) -> None:
+    run(load_study(variants, "smoke"), tmp_path / "run", jobs=1, modules=FAKES, report=False)
+    text = variants.read_text()
+    head, rest = text.split('[[variants]]\nname = "base"', 1)
+    variants.write_text(f'{head}[[variants]]\nname = "zero"\n[[variants]]\nname = "base"{rest}')
+    loaded = load_study(variants, "smoke")
+    ran = run(loaded, tmp_path / "run", jobs=1, modules=FAKES, report=False)
+    assert not (tmp_path / "run/zero/explore/seed-0/../../../zero/explore/runs.txt").exists()
+    assert (tmp_path / "run/zero/explore/seed-0").is_symlink()
+    assert ran.outcome == backends.Outcome()
+    assert runs(tmp_path / "run", "base/explore/seed-0") == 1
+
+
+def test_a_second_process_on_one_folder_is_refused(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from pipeline.run_folder import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).held(): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(StudyError, match=f"pid {other.pid}"):
+                go(tmp_path)
+            assert RunFolder(tmp_path).is_held()
+        finally:
+            other.kill()
+    assert not RunFolder(tmp_path).is_held()
+
+
+def test_the_run_records_what_it_ran_on(tmp_path: Path) -> None:
+    go(tmp_path)
+    record = RunFolder(tmp_path).record
+    assert record["versions"]["jax"]
+    assert record["precision"] == "float32"
+    assert "desk/push_left:sparse" in record["variants_of_tasks"]
+    assert load_study(tmp_path).first == study().first
+
+
+def test_arms_that_carry_need_tasks_that_look_alike() -> None:
+    loaded = study('tasks.transfer=["desk/reach"]').first
+    desk = registry.spec("desk/free", loaded.tasks)
+    other = registry.spec("gymnasium:Pendulum-v1", loaded.tasks)
+    with pytest.raises(StudyError, match="observations differ"):
+        check_specs(loaded, {"desk/free": desk, "desk/reach": other}, outside=False)
+    check_specs(loaded, {"desk/free": desk, "desk/reach": desk}, outside=False)
+
+
+# back ends
+
+
+class Log:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.results: dict[str, Result] = {}
+
+    def started(self, job: Job) -> None:
+        self.events.append(("started", job.id))
+
+    def finished(self, job: Job, result: Result) -> None:
+        self.events.append((result.outcome, job.id))
+        self.results[job.id] = result
+
+    def skipped(self, job: Job, cause: str) -> None:
+        self.events.append(("skipped", job.id))
+
+    def tick(self) -> None: ...
+
+
+def tasks_of(root: Path, found: Graph) -> list[Task]:
+    return [Task(job, root, "1", FAKES) for job in found.jobs.values()]
+
+
+@pytest.fixture
+def flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CRAIK_FAKE_FLAG", str(tmp_path / "flag"))
+    return tmp_path / "flag"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_inputs_come_first_and_a_failure_skips_what_needs_it(
+    tmp_path: Path, flag: Path, workers: int
+) -> None:
+    flag.write_text("raise")
+    log = Log()
+    outcome = backends.execute(tasks_of(tmp_path, graph()), workers, log)
+    failing = {f"transfer/{TASK}/model/seed-{seed}" for seed in (0, 1)}
+    assert set(outcome.failed) == failing
+    assert set(outcome.skipped) == {id.replace("transfer", "evaluate") for id in failing}
+    for id in failing:
+        assert log.results[id].message == "ValueError: the arm fell off"
+        assert "Traceback" in (tmp_path / id / "error.txt").read_text()
+        assert state(tmp_path / id) == "failed"
+    order = [id for kind, id in log.events if kind == "started"]
+    for id in order:
+        if id.startswith("evaluate") and "seed" in id:
+            assert order.index(id.replace("evaluate", "transfer", 1)) < order.index(id)
+    flag.unlink()
+    left = Graph({job.id: job for job in due(tmp_path, graph())})
+    assert set(left.jobs) == failing | set(outcome.skipped)
+    assert backends.execute(tasks_of(tmp_path, left), workers, Log()) == backends.Outcome()
+    assert not any((tmp_path / id / "error.txt").exists() for id in failing)
+
+
+def test_a_pool_of_two_uses_two_long_lived_processes(tmp_path: Path) -> None:
+    backends.execute(tasks_of(tmp_path, graph()), 2, Log())
+    pids = {p.read_text().strip() for p in tmp_path.rglob("runs.txt")}
+    assert len(pids) == 2
+    assert str(os.getpid()) not in pids
+    assert "said by seed-0" in (tmp_path / "explore/seed-0/log.txt").read_text()
+
+
+def test_a_worker_that_dies_is_reported_and_replaced(tmp_path: Path, flag: Path) -> None:
+    flag.write_text("die")
+    log = Log()
+    outcome = backends.execute(tasks_of(tmp_path, graph()), 2, log)
+    assert len(outcome.failed) == 2
+    assert all("signal 9" in log.results[id].message for id in outcome.failed)
+    assert state(tmp_path / f"evaluate/{TASK}/scratch/seed-1") == "finished"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_leaves_no_process_behind(
+    tmp_path: Path, flag: Path, number: signal.Signals
+) -> None:
+    flag.write_text("hang")
+    code = (
+        "import sys, signal; from pathlib import Path; import tests.test_jobs as t\n"
+        "def main():\n"
+        "    from pipeline.cli import _stop; signal.signal(signal.SIGTERM, _stop)\n"
+        "    t.backends.execute(t.tasks_of(Path(sys.argv[1]), t.graph()), 2, t.Log())\n"
+        "if __name__ == '__main__': main()"
+    )
+    script = tmp_path / "stopped.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        hung = tmp_path / f"transfer/{TASK}/model/seed-0"
+        until(lambda: (hung / "hangs").exists())
+        worker = int((hung / "runs.txt").read_text())
+        process.send_signal(number)
+        process.wait(timeout=30)
+    until(lambda: not alive(worker))
+    assert state(hung) == "interrupted"
+
+
+def until(condition: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
+
+
+# progress
+
+
+def test_progress_is_read_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert read_progress(tmp_path) is None
+    content = {"phase": "learn", "done": 500, "total": 1000, "unit": "env steps", "rate": 50.0}
+    (tmp_path / "progress.json").write_text(json.dumps(content | {"started": 0, "updated": 1}))
+    reading = read_progress(tmp_path)
+    assert reading is not None
+    assert reading.left == 10
+    assert str(reading) == "learn 500/1,000 env steps 50/s, 10s left"
+    (tmp_path / "progress.json").write_text('{"phase": ')
+    assert read_progress(tmp_path) is None
+    job = graph().jobs["explore/seed-0"]
+    PlainWatcher(tmp_path, 2).finished(job, Result(job.id, "finished", 95.0))
+    assert "done    explore/seed-0 in 1m35s [1/2]" in capsys.readouterr().err
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (None, 5, 65, 3700)] == ["?", "5s", "1m05s", "1h01m"]
