@@ -94,7 +94,7 @@ def aggregate(tasks: dict[str, TaskResult], arms: dict[str, Arm]) -> Aggregate |
 def normalisation(tasks: dict[str, TaskResult]) -> tuple[Callable[[str, float], float], str]:
     """A map (task, value) -> value on a scale that all tasks share, and what it is in words."""
     if all(result.metric == "success" for result in tasks.values()):
-        return lambda _, value: value, "success rate, as it is"
+        return lambda _, value: value, "a value is a success rate"
     bounds = {}
     for task, result in tasks.items():
         finals = [value for arm in result.arms.values() for value in finals_of(arm).values()]
@@ -170,7 +170,8 @@ def missing(loop: Loop) -> list[str]:
     lines = []
     explored = {table.job.seed for table in loop.explorations if table.job.finished}
     if loop.study.get("explore", {}).get("steps", 1) and any(a.carry for a in loop.arms.values()):
-        lines += _due("exploration", set(loop.seeds) - explored)
+        tuned = {table.job.seed for table in loop.transfers}  # an exploration may be shared
+        lines += _due("exploration", set(loop.seeds) - explored - tuned)
     for task in loop.tasks:
         for arm in loop.arms:
             tuned = {t.job.seed for t in loop.transfers_of(task, arm) if t.evaluations}

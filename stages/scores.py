@@ -5,34 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasks.contract import Metric
+from tasks.crafter import ACHIEVEMENTS, crafter_score
 
 Row = dict[str, Any]
-
-# The order of Hafner, "Benchmarking the Spectrum of Agent Capabilities" (arXiv 2109.06780).
-CRAFTER_ACHIEVEMENTS = (
-    "collect_coal",
-    "collect_diamond",
-    "collect_drink",
-    "collect_iron",
-    "collect_sapling",
-    "collect_stone",
-    "collect_wood",
-    "defeat_skeleton",
-    "defeat_zombie",
-    "eat_cow",
-    "eat_plant",
-    "make_iron_pickaxe",
-    "make_iron_sword",
-    "make_stone_pickaxe",
-    "make_stone_sword",
-    "make_wood_pickaxe",
-    "make_wood_sword",
-    "place_furnace",
-    "place_plant",
-    "place_stone",
-    "place_table",
-    "wake_up",
-)
 
 
 def finite(value: Any) -> float | None:
@@ -66,7 +41,7 @@ def value_of(rows: Sequence[Row], metric: Metric) -> float | None:
     """The metric over the episodes of one seed; None without episodes."""
     if metric == "score":
         shares = achievement_shares(rows)
-        return score(list(shares.values())) if shares else None
+        return crafter_score([100 * share for share in shares.values()]) if shares else None
     values = [finite(row.get("value", row.get(metric))) for row in rows]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
@@ -78,13 +53,8 @@ def achievement_shares(rows: Sequence[Row]) -> dict[str, float]:
     if not counted:
         return {}
     found = dict.fromkeys(name for counts in counted for name in counts)
-    names = CRAFTER_ACHIEVEMENTS if set(found) <= set(CRAFTER_ACHIEVEMENTS) else tuple(found)
+    names = ACHIEVEMENTS if set(found) <= set(ACHIEVEMENTS) else tuple(found)
     return {
         name: sum((counts.get(name) or 0) > 0 for counts in counted) / len(counted)
         for name in names
     }
-
-
-def score(shares: Sequence[float]) -> float:
-    """Crafter's score in percent: exp(mean of ln(1 + s)) - 1, with s in percent."""
-    return math.exp(sum(math.log1p(100 * share) for share in shares) / len(shares)) - 1

@@ -10,7 +10,7 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
-from stages.scores import CRAFTER_ACHIEVEMENTS
+from tasks.crafter import ACHIEVEMENTS
 
 DESK = ("desk/push_left:sparse", "desk/open_drawer:sparse")
 ARMS: dict[str, list[str]] = {
@@ -180,9 +180,9 @@ def episodes(
             "planner": planner, "value": value,
         }  # fmt: skip
         if task.startswith("crafter"):
-            chances = (0.2 + level / 60) * np.linspace(1, 0, len(CRAFTER_ACHIEVEMENTS)) ** 2
-            counts = generator.random(len(CRAFTER_ACHIEVEMENTS)) < chances
-            row["achievements"] = dict(zip(CRAFTER_ACHIEVEMENTS, counts.astype(int).tolist()))  # noqa: B905
+            chances = (0.2 + level / 60) * np.linspace(1, 0, len(ACHIEVEMENTS)) ** 2
+            counts = generator.random(len(ACHIEVEMENTS)) < chances
+            row["achievements"] = dict(zip(ACHIEVEMENTS, counts.astype(int).tolist()))  # noqa: B905
             row["value"] = None
         rows.append(row)
     return rows

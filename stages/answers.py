@@ -1,0 +1,199 @@
+"""The answer in words, computed from the results and no bolder than they are.
+
+A difference between two arms is claimed when both have at least three seeds and their 95 %
+intervals do not overlap (stricter than an interval of the difference); an effect of the 2 x 2
+design when it has at least three seeds and its interval excludes zero. All else is "not shown".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from stages import design
+from stages.formats import UNITS, listing, measured, phrase, plural, short_task
+from stages.result_types import AggregateArm, ArmResult, DesignResult, Effect, LoopResult
+from stages.settings import Arm
+from tasks.contract import Metric
+
+ENOUGH = 3
+QUESTION = "Which part carried the advantage: the world model, the policy, or both?"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verdict in a few words, and the sentence that holds its figures."""
+
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison."""
+
+    arm: str
+    iqm: float
+    interval: tuple[float, float] | None
+    runs: int
+    values: tuple[float, ...] = ()
+
+
+def answer(results: LoopResult, arms: dict[str, Arm]) -> Answer:
+    """The answer over all tasks: of the one task, or of the aggregate."""
+    if len(results.tasks) == 1:
+        return task_answer(results, next(iter(results.tasks)), arms)
+    if not results.tasks:
+        return Answer("No answer yet.", "The study names no task to transfer to.")
+    whole = results.aggregate
+    better, worse = rivals(arms, whole.arms if whole else {})
+    if whole is None or better is None or worse is None:
+        return Answer("No answer yet.", "No two arms have finished all tasks; see each task below.")
+    sides = [_aggregate_side(name, whole.arms[name]) for name in (better, worse)]
+    least = min(
+        _seeds(task.arms[name]) for task in results.tasks.values() for name in (better, worse)
+    )
+    over = f"Over {plural(len(whole.tasks), 'task')} and {plural(sides[0].runs, 'run')} per arm, "
+    figures = _compare(sides[0], sides[1], None, least) + _effects(whole.effects, None)
+    sentence = f"{over}{figures}. On this scale, {whole.normalisation}."
+    return Answer(verdict(sides[0], sides[1], whole.effects, least), sentence)
+
+
+def task_answer(results: LoopResult, task: str, arms: dict[str, Arm]) -> Answer:
+    """The answer on one task."""
+    result = results.tasks[task]
+    finished = {name: arm for name, arm in result.arms.items() if arm.iqm is not None}
+    better, worse = rivals(arms, finished)
+    start = f"On {short_task(task)}, "
+    if better is None or worse is None:
+        if not finished:
+            return Answer("No answer yet.", start + "no arm has been evaluated yet.")
+        name, arm = next(iter(finished.items()))
+        what = measured(arm.iqm, arm.interval, result.metric)
+        text = f"{start}{phrase(name)} reached {what} over {plural(_seeds(arm), 'seed')}"
+        return Answer("Nothing to compare.", text + "; there is no other arm to compare it with.")
+    sides = [_side(name, finished[name]) for name in (better, worse)]
+    least = min(side.runs for side in sides)
+    runs = {side.runs for side in sides}
+    over = plural(least, "seed") if len(runs) == 1 else f"{sides[0].runs} and {sides[1].runs} seeds"
+    text = start + _compare(sides[0], sides[1], result.metric, least) + f" over {over}"
+    text += _effects(result.effects, result.metric) + "."
+    return Answer(verdict(sides[0], sides[1], result.effects, least), text)
+
+
+def rivals(arms: dict[str, Arm], finished: Mapping[str, object]) -> tuple[str | None, str | None]:
+    """The two arms the answer compares: the fullest against the baseline, of those finished."""
+    known = {name: arm for name, arm in arms.items() if name in finished}
+    worse = design.baseline(known)
+    better = design.fullest({name: arm for name, arm in known.items() if name != worse})
+    if better is None:
+        better = next((name for name in known if name != worse), None)
+    return better, worse
+
+
+def verdict(better: Side, worse: Side, effects: DesignResult | None, seeds: int) -> str:
+    """The headline."""
+    if seeds < ENOUGH:
+        return "Too few seeds to tell."
+    gain = shown_difference(better, worse)
+    model, policy = (_shown(effects.model), _shown(effects.policy)) if effects else (0, 0)
+    parts = {"the world model": model, "the policy": policy}
+    helped = [name for name, direction in parts.items() if direction > 0]
+    hurt = [name for name, direction in parts.items() if direction < 0]
+    if gain > 0 and len(helped) == 2:
+        return "Both carried the advantage: the world model and the policy."
+    if gain > 0 and helped:
+        other = "the policy" if helped == ["the world model"] else "the world model"
+        rest = f"{other} held it back" if hurt else f"an effect of {other} is not shown"
+        return f"{helped[0].capitalize()} carried the advantage; {rest}."
+    if gain > 0:
+        if better.arm != "both":
+            return f"{_capital(phrase(better.arm))} helped."
+        return "Carrying both helped; which part did is not shown."
+    if gain < 0:
+        return f"{_capital(phrase(better.arm))} did worse than {_noun(worse.arm)}."
+    if helped or hurt:
+        said = [
+            f"{listing(names)} {verb}"
+            for names, verb in ((helped, "helped"), (hurt, "hurt"))
+            if names
+        ]
+        return (
+            _capital(" and ".join(said))
+            + f"; {_noun(better.arm)} against {_noun(worse.arm)} shows no difference."
+        )
+    return "No difference shown."
+
+
+def shown_difference(better: Side, worse: Side) -> int:
+    """1 or -1 where the intervals lie apart, else 0."""
+    if better.interval is None or worse.interval is None:
+        return 0
+    if better.interval[0] > worse.interval[1]:
+        return 1
+    return -1 if better.interval[1] < worse.interval[0] else 0
+
+
+def _compare(better: Side, worse: Side, metric: Metric | None, seeds: int) -> str:
+    first = measured(better.iqm, better.interval, metric)
+    second = measured(worse.iqm, worse.interval, metric)
+    name = f"IQM {UNITS[metric]}" if metric in ("success", "score") else "IQM"
+    figures = f"{name} {first} against {second}"
+    gain = shown_difference(better, worse)
+    pair = f"{phrase(better.arm)} and {_noun(worse.arm)}"
+    if seeds < ENOUGH:
+        return f"too few seeds to show a difference between {pair}: {figures}"
+    if gain == 0:
+        return f"no difference is shown between {pair}: {figures}"
+    verb = "beat" if gain > 0 else "did worse than"
+    return f"{phrase(better.arm)} {verb} {_noun(worse.arm)}: {figures}"
+
+
+def _effects(effects: DesignResult | None, metric: Metric | None) -> str:
+    if effects is None:
+        return ""
+    figures = {
+        name: measured(part.value, part.interval, metric, signed=True)
+        for name, part in (("model", effects.model), ("policy", effects.policy),
+                           ("interaction", effects.interaction))
+    }  # fmt: skip
+    text = (
+        f"; the model contributes {figures['model']}, the policy {figures['policy']}, "
+        f"their interaction {figures['interaction']}"
+    )
+    return text + (" (both effects include the encoder)" if effects.includes_encoder else "")
+
+
+def separated(better: ArmResult, worse: ArmResult) -> bool:
+    """Whether every seed of one lies above every seed of the other."""
+    ours, theirs = _values(better), _values(worse)
+    return bool(ours and theirs) and min(ours) > max(theirs)
+
+
+def _shown(effect: Effect) -> int:
+    if effect.interval is None or len(effect.by_seed) < ENOUGH:
+        return 0
+    return 1 if effect.interval[0] > 0 else -1 if effect.interval[1] < 0 else 0
+
+
+def _side(name: str, arm: ArmResult) -> Side:
+    values = _values(arm)
+    return Side(name, arm.iqm or 0.0, arm.interval, len(values), values)
+
+
+def _aggregate_side(name: str, arm: AggregateArm) -> Side:
+    return Side(name, arm.iqm, arm.interval, arm.runs)
+
+
+def _values(arm: ArmResult) -> tuple[float, ...]:
+    return tuple(row.final for row in arm.seeds if row.final is not None)
+
+
+def _seeds(arm: ArmResult) -> int:
+    return len(_values(arm))
+
+
+def _noun(arm: str) -> str:
+    return "scratch" if arm == "scratch" else phrase(arm)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

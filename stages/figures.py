@@ -1,0 +1,304 @@
+"""Figures about the arms: fine-tuning curves, final values, the 2 x 2 effects, profiles.
+
+Every figure carries an alternative text with its numbers and a caption that says how many seeds,
+env steps and updates stand behind it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages import formats, statistics
+from stages.palette import Style
+from stages.result_types import ArmResult, DesignResult, LoopResult, TaskResult
+from stages.svg import Plot, extent
+from tasks.contract import Metric
+
+REFERENCE_NAMES = {"random": "random policy", "oracle": "oracle"}
+INK = "--ink"
+MARGINS = (42, 14, 26, 36)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure ready for the page."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a plot that is read row by row."""
+
+    label: str
+    style: Style
+    value: float
+    interval: tuple[float, float] | None
+    dots: Sequence[float]
+    tips: Sequence[str]
+
+
+def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure | None:
+    """Fine-tuning curves with bands and reference lines; None before the first evaluation."""
+    arms = {name: arm for name, arm in result.arms.items() if arm.curve}
+    if not arms:
+        return None
+    factor, shown = formats.scale(result.metric), formats.sign(result.metric)
+    heights = [factor * x for arm in arms.values() for x in _reach(arm)]
+    references = {name: factor * value for name, value in result.references.items()}
+    last = max(arm.curve[-1].env_steps for arm in arms.values())
+    limits = extent([*heights, *references.values()])
+    plot = Plot((400, 270), (0, last or 1), limits, MARGINS)
+    unit = formats.UNITS[result.metric] + (f", {shown}" if shown else "")
+    plot.y_axis(unit, formats.compact)
+    plot.x_axis("env steps of fine-tuning", formats.compact)
+    for name, value in references.items():
+        plot.level(value, REFERENCE_NAMES[name])
+    for name, arm in arms.items():
+        _curve(plot, name, arm, styles[name], factor)
+    last_points = {name: arm.curve[-1] for name, arm in arms.items()}
+    ends = [
+        f"{name} ends at {formats.measured(point.iqm, point.interval, result.metric)}"
+        for name, point in last_points.items()
+    ]
+    alt = (
+        f"Fine-tuning curves on {task}: {unit} over {formats.steps(last)} env steps. "
+        f"{'; '.join(ends)}. {_references(result)}"
+    )
+    return Figure("Fine-tuning", plot.render(alt), _caption(arms.values(), "95 % bands"))
+
+
+def finals(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure | None:
+    """Each seed's final value as a dot, with the arms' interquartile means and intervals."""
+    arms = {name: arm for name, arm in result.arms.items() if arm.iqm is not None}
+    if not arms:
+        return None
+    factor = formats.scale(result.metric)
+    rows = [_arm_row(name, arm, styles[name], result.metric) for name, arm in arms.items()]
+    plot = rows_plot(
+        rows,
+        formats.UNITS[result.metric] + (f", {s}" if (s := formats.sign(result.metric)) else ""),
+        {REFERENCE_NAMES[name]: factor * value for name, value in result.references.items()},
+    )
+    said = [
+        f"{name} {formats.measured(arm.iqm, arm.interval, result.metric)}, "
+        f"{formats.plural(len(_known(arm)), 'seed')}"
+        for name, arm in arms.items()
+    ]
+    alt = f"Final values on {task}, interquartile mean and 95 % interval: {'; '.join(said)}. "
+    episodes = max(arm.episodes // max(len(_known(arm)), 1) for arm in arms.values())
+    caption = _caption(arms.values(), f"each dot is a seed over {episodes} fresh episodes")
+    return Figure("After fine-tuning", plot.render(alt + _references(result)), caption)
+
+
+def overall(results: LoopResult, styles: Mapping[str, Style]) -> Figure | None:
+    """All tasks together on one scale; None without an aggregate."""
+    whole = results.aggregate
+    if whole is None:
+        return None
+    rows = [
+        Row(name, styles[name], arm.iqm, arm.interval, (), ()) for name, arm in whole.arms.items()
+    ]
+    plot = rows_plot(rows, "normalised value", {})
+    said = [f"{name} {formats.measured(a.iqm, a.interval)}" for name, a in whole.arms.items()]
+    alt = f"All {len(whole.tasks)} tasks on one scale ({whole.normalisation}): {'; '.join(said)}."
+    runs = max(arm.runs for arm in whole.arms.values())
+    behind = [arm for task in results.tasks.values() for arm in task.arms.values()]
+    caption = f"{whole.normalisation} · {formats.plural(runs, 'run')} per arm · {_effort(behind)}"
+    return Figure("All tasks together", plot.render(alt), caption)
+
+
+def effects(
+    title: str, design: DesignResult, metric: Metric | None, arms: Sequence[ArmResult]
+) -> Figure:
+    """The 2 x 2 design: what the model, the policy and their interaction add, paired by seed."""
+    factor = formats.scale(metric)
+    parts = {"the model": design.model, "the policy": design.policy,
+             "their interaction": design.interaction}  # fmt: skip
+    looks = (
+        Style("--arm-model", "square"),
+        Style("--arm-policy", "triangle"),
+        Style(INK, "circle"),
+    )
+    rows = [
+        Row(
+            label=label,
+            style=look,
+            value=factor * part.value,
+            interval=_scaled(part.interval, factor),
+            dots=[factor * value for value in part.by_seed],
+            tips=[f"seed {seed}" for seed in design.seeds],
+        )
+        for (label, part), look in zip(parts.items(), looks, strict=True)
+    ]
+    unit = "percentage points" if metric == "success" else formats.UNITS[metric or "return"]
+    plot = rows_plot(rows, f"added {unit if metric else 'normalised value'}", {}, signed=True)
+    said = [
+        f"{label} {formats.measured(part.value, part.interval, metric, signed=True)}"
+        for label, part in parts.items()
+    ]
+    alt = f"Effects on {title}, mean over seeds and 95 % interval: {'; '.join(said)}."
+    pairs = f"{formats.plural(len(design.seeds), 'pair')} of runs, each seed against itself"
+    return Figure(f"What each part adds: {title}", plot.render(alt), f"{pairs} · {_effort(arms)}")
+
+
+def profile(
+    values: Mapping[str, Sequence[np.ndarray]],
+    styles: Mapping[str, Style],
+    unit: str,
+    effort: Sequence[ArmResult],
+) -> Figure | None:
+    """Share of runs above each threshold.
+
+    Args:
+        values: arm -> per task an array [seeds], on one scale.
+    """
+    runs = [value for strata in values.values() for scores in strata for value in scores]
+    if not runs:
+        return None
+    low, high = extent(runs, room=0.02)
+    thresholds = np.linspace(low, high, 121)
+    plot = Plot((400, 250), (low, high), (0, 1), MARGINS)
+    plot.y_axis("share of runs above", lambda share: f"{100 * share:.0f} %")
+    plot.x_axis(unit, formats.compact)
+    said = []
+    for name, strata in values.items():
+        found = statistics.performance_profile(strata, thresholds)
+        if found.low is not None and found.high is not None:
+            plot.band(_points(thresholds, found.low), _points(thresholds, found.high),
+                      styles[name].colour)  # fmt: skip
+        plot.line(_points(thresholds, found.share), styles[name].colour)
+        said.append(f"{name} {100 * found.share[len(thresholds) // 2]:.0f} %")
+    middle = formats.number((low + high) / 2)
+    alt = (
+        f"Performance profile: share of runs above each {unit}. Above {middle}: {', '.join(said)}."
+    )
+    count = max(sum(map(len, strata)) for strata in values.values())
+    caption = f"{formats.plural(count, 'run')} per arm · {_effort(effort)} · higher is better"
+    return Figure("Performance profile", plot.render(alt), caption)
+
+
+def variants(task: str, arm: str, results: Mapping[str, LoopResult], style: Style) -> Figure | None:
+    """One arm on one task under every variant."""
+    found = {
+        name: result.tasks[task]
+        for name, result in results.items()
+        if task in result.tasks
+        and arm in result.tasks[task].arms
+        and result.tasks[task].arms[arm].iqm is not None
+    }
+    if len(found) < 2:
+        return None
+    metric = next(iter(found.values())).metric
+    rows = [_arm_row(name, task.arms[arm], style, metric) for name, task in found.items()]
+    unit = formats.UNITS[metric] + (f", {s}" if (s := formats.sign(metric)) else "")
+    said = [
+        f"{name} {formats.measured(task.arms[arm].iqm, task.arms[arm].interval, metric)}"
+        for name, task in found.items()
+    ]
+    alt = f"The arm {arm} on {task} under each variant: {'; '.join(said)}."
+    behind = [task.arms[arm] for task in found.values()]
+    return Figure(arm, rows_plot(rows, unit, {}).render(alt), _caption(behind, "dots are seeds"))
+
+
+def rows_plot(
+    rows: Sequence[Row], label: str, references: Mapping[str, float], *, signed: bool = False
+) -> Plot:
+    """Rows of dots, each with its interval as a bar and its centre as a marker."""
+    reach = [x for row in rows for x in (row.value, *row.dots, *(row.interval or ()))]
+    low, high = extent([*reach, *references.values()])
+    height = 44 * len(rows) + 66
+    plot = Plot((400, height), (low, high), (len(rows), 0), (14, 14, 26, 40))
+    plot.x_grid(label, _signed if signed else formats.compact)
+    if signed:
+        plot.upright(0.0, "", "zero")
+    for name, value in references.items():
+        plot.upright(value, name)
+    digits = formats.decimals([*reach])
+    for index, row in enumerate(rows):
+        middle = index + 0.66
+        said = formats.measured(row.value, row.interval, None, signed=signed, digits=digits)
+        plot.text(plot.x.start, plot.y(index + 0.3), row.label, "row")
+        plot.text(plot.x.end, plot.y(index + 0.3), said, "value", "end")
+        if row.interval:
+            plot.bar(*row.interval, middle, 9, row.style.colour, "interval")
+        for dot, tip in zip(row.dots, row.tips, strict=True):
+            shown = formats.number(dot, digits, signed=signed)
+            plot.mark((dot, middle), "circle", row.style.colour, "dot", 3.2, f"{tip}: {shown}")
+        plot.mark((row.value, middle), row.style.shape, row.style.colour, "mark", 5.5, said)
+    return plot
+
+
+def _arm_row(label: str, arm: ArmResult, style: Style, metric: Metric) -> Row:
+    factor = formats.scale(metric)
+    known = [(row.seed, factor * row.final) for row in arm.seeds if row.final is not None]
+    return Row(
+        label=label,
+        style=style,
+        value=factor * (arm.iqm or 0.0),
+        interval=_scaled(arm.interval, factor),
+        dots=[value for _, value in known],
+        tips=[f"seed {seed}" for seed, _ in known],
+    )
+
+
+def _curve(plot: Plot, name: str, arm: ArmResult, style: Style, factor: float) -> None:
+    banded = [(p.env_steps, *p.interval) for p in arm.curve if p.interval]
+    plot.band([(x, factor * low) for x, low, _ in banded],
+              [(x, factor * high) for x, _, high in banded], style.colour)  # fmt: skip
+    plot.line([(p.env_steps, factor * p.iqm) for p in arm.curve], style.colour)
+    for point in arm.curve:
+        at = (point.env_steps, factor * point.iqm)
+        tip = f"{name}, {formats.steps(point.env_steps)} env steps: {formats.number(at[1])}"
+        plot.mark(at, style.shape, style.colour, "mark", 3.4, tip)
+
+
+def _reach(arm: ArmResult) -> list[float]:
+    return [x for point in arm.curve for x in (point.iqm, *(point.interval or ()))]
+
+
+def _known(arm: ArmResult) -> list[float]:
+    return [row.final for row in arm.seeds if row.final is not None]
+
+
+def _references(result: TaskResult) -> str:
+    said = [
+        f"the {REFERENCE_NAMES[name]} reaches {formats.measured(value, None, result.metric)}"
+        for name, value in result.references.items()
+    ]
+    return f"For reference, {formats.listing(said)}." if said else ""
+
+
+def _caption(behind: Iterable[ArmResult], last: str) -> str:
+    arms = list(behind)
+    counts = sorted({len(_known(arm)) or len(arm.seeds) for arm in arms})
+    seeds = "–".join(map(str, dict.fromkeys([counts[0], counts[-1]])))
+    noun = "seed" if counts[-1] == 1 else "seeds"
+    return f"{seeds} {noun} · {_effort(arms)} · {last}"
+
+
+def _effort(arms: Sequence[ArmResult]) -> str:
+    steps = {arm.env_steps for arm in arms if arm.env_steps is not None}
+    updates = {arm.updates for arm in arms if arm.updates is not None}
+    return f"{_range(steps)} env steps · {_range(updates)} updates"
+
+
+def _range(counts: set[int]) -> str:
+    if not counts:
+        return formats.DASH
+    return "–".join(formats.steps(x) for x in dict.fromkeys([min(counts), max(counts)]))
+
+
+def _scaled(bounds: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
+    return (bounds[0] * factor, bounds[1] * factor) if bounds else None
+
+
+def _points(xs: np.ndarray, ys: np.ndarray) -> list[tuple[float, float]]:
+    return list(zip(xs.tolist(), ys.tolist(), strict=True))
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + formats.compact(value)
