@@ -27,6 +27,8 @@ app = typer.Typer(
     "\n\nStart with `craik run desk --out runs/desk`.",
 )
 
+_CHECKED_STEPS = 60  # env steps of check-task
+
 StudyArgument = Annotated[
     str,
     typer.Argument(
@@ -295,15 +297,24 @@ def check_task(
 
     `craik check-task my_cell/tasks.py:make_peg --observe state,image`
     """
-    from pipeline import check_task as module
+    from pipeline.run import prepare
+    from pipeline.settings import task_options
 
-    findings = module.check(name, tuple(part.strip() for part in observe.split(",")))
+    prepare()
+    options = task_options(observe)
+    from tasks import check_task as contract
+    from tasks import registry
+
+    registry.check(name)  # an unknown name is a mistake, not a finding
+    rows = contract.check(name, options, _CHECKED_STEPS)
+    holds = all(row.passed for row in rows)
     if as_json:
-        _json(module.as_json(name, findings))
+        checks = [{"check": r.check, "ok": r.passed, "detail": r.detail} for r in rows]
+        _json({"task": name, "ok": holds, "checks": checks})
     else:
-        rows = [(row.rule, "ok" if row.ok else "FAILS", row.found) for row in findings]
-        _table(name, ("rule", "", "found"), rows)
-    if not all(row.ok for row in findings):
+        cells = [(row.check, "ok" if row.passed else "FAILS", row.detail) for row in rows]
+        _table(name, ("check", "", ""), cells)
+    if not holds:
         raise typer.Exit(1)
 
 

@@ -20,6 +20,7 @@ from pipeline.explain import explain, to_json
 from pipeline.layers import Layers, check_preset, dotted_out, normalise_arms
 from pipeline.toml import Table
 from stages.settings import Arm, Study, TransferSettings
+from tasks.settings import TaskOptions
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,20 @@ def _typed(layers: Layers, file: str) -> Study:
         return Study.model_validate_json(to_json(layers.data), strict=True)
     except ValidationError as error:
         raise explain(error, layers, file) from None
+
+
+def task_options(observe: str) -> TaskOptions:
+    """How to build a task that is observed as in `state,image`.
+
+    Raises:
+        StudyError: unknown observation.
+    """
+    names = [part.strip() for part in observe.split(",")]
+    try:
+        return TaskOptions.model_validate({"observe": names})
+    except ValidationError:
+        hint = suggestion(observe, ("state", "image", "state,image"))
+        raise StudyError(f"--observe {observe}: no such observation; {hint}") from None
 
 
 def resolved(study: Study) -> Table:
