@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stages import design
-from stages.formats import UNITS, listing, measured, phrase, plural, short_task
-from stages.result_types import AggregateArm, ArmResult, DesignResult, Effect, LoopResult
+from stages.formats import listing, measured, phrase, plural, shared_decimals, short_task
+from stages.result_types import (
+    AggregateArm,
+    ArmResult,
+    DesignResult,
+    Effect,
+    LoopResult,
+    VariantResults,
+)
 from stages.settings import Arm
 from tasks.contract import Metric
 
@@ -53,8 +60,7 @@ def answer(results: LoopResult, arms: dict[str, Arm]) -> Answer:
     )
     over = f"Over {plural(len(whole.tasks), 'task')} and {plural(sides[0].runs, 'run')} per arm, "
     figures = _compare(sides[0], sides[1], None, least) + _effects(whole.effects, None)
-    sentence = f"{over}{figures}. On this scale, {whole.normalisation}."
-    return Answer(verdict(sides[0], sides[1], whole.effects, least), sentence)
+    return Answer(verdict(sides[0], sides[1], whole.effects, least), f"{over}{figures}.")
 
 
 def task_answer(results: LoopResult, task: str, arms: dict[str, Arm]) -> Answer:
@@ -77,6 +83,43 @@ def task_answer(results: LoopResult, task: str, arms: dict[str, Arm]) -> Answer:
     text = start + _compare(sides[0], sides[1], result.metric, least) + f" over {over}"
     text += _effects(result.effects, result.metric) + "."
     return Answer(verdict(sides[0], sides[1], result.effects, least), text)
+
+
+def variants_answer(results: VariantResults, arms: dict[str, Arm]) -> Answer:
+    """How the later variants compare with the first, by the arm that carries the most."""
+    first, *others = results.variants
+    arm = design.fullest(arms) or next(iter(arms), "")
+    said, wins, losses = [], 0, 0
+    for name in others:
+        for task, result in results.variants[name].tasks.items():
+            base = results.variants[first].tasks.get(task)
+            if base is None or arm not in base.arms or arm not in result.arms:
+                continue
+            better, worse = _side(name, result.arms[arm]), _side(first, base.arms[arm])
+            if not better.runs or not worse.runs:
+                continue
+            least = min(better.runs, worse.runs)
+            gain = shown_difference(better, worse) if least >= ENOUGH else 0
+            wins, losses = wins + (gain > 0), losses + (gain < 0)
+            verb = {1: "beats", -1: "does worse than", 0: "shows no difference from"}[gain]
+            digits = shared_decimals(
+                result.metric, (better.iqm, better.interval), (worse.iqm, worse.interval)
+            )
+            ours, theirs = (
+                measured(side.iqm, side.interval, result.metric, digits=digits)
+                for side in (better, worse)
+            )
+            said.append(
+                f"on {short_task(task)}, {name} {verb} {first}: IQM {ours} against {theirs} "
+                f"over {plural(least, 'seed')}"
+            )
+    if not said:
+        return Answer("No answer yet.", "No two variants have finished the same arm.")
+    sentence = f"{_capital(phrase(arm))}, " + "; ".join(said) + "."
+    if not wins and not losses:
+        return Answer(f"No variant is shown to differ from {first}.", sentence)
+    count = plural(len(said), "comparison")
+    return Answer(f"Against {first}: {wins} better, {losses} worse, of {count}.", sentence)
 
 
 def rivals(arms: dict[str, Arm], finished: Mapping[str, object]) -> tuple[str | None, str | None]:
@@ -133,9 +176,12 @@ def shown_difference(better: Side, worse: Side) -> int:
 
 
 def _compare(better: Side, worse: Side, metric: Metric | None, seeds: int) -> str:
-    first = measured(better.iqm, better.interval, metric)
-    second = measured(worse.iqm, worse.interval, metric)
-    name = f"IQM {UNITS[metric]}" if metric in ("success", "score") else "IQM"
+    digits = shared_decimals(metric, (better.iqm, better.interval), (worse.iqm, worse.interval))
+    first = measured(better.iqm, better.interval, metric, digits=digits)
+    second = measured(worse.iqm, worse.interval, metric, digits=digits)
+    name = {"success": "IQM success rate", "score": "IQM score", "return": "IQM"}.get(
+        metric or "", "normalised IQM"
+    )
     figures = f"{name} {first} against {second}"
     gain = shown_difference(better, worse)
     pair = f"{phrase(better.arm)} and {_noun(worse.arm)}"
@@ -150,16 +196,21 @@ def _compare(better: Side, worse: Side, metric: Metric | None, seeds: int) -> st
 def _effects(effects: DesignResult | None, metric: Metric | None) -> str:
     if effects is None:
         return ""
+    parts = {"model": effects.model, "policy": effects.policy, "interaction": effects.interaction}
+    digits = shared_decimals(metric, *((part.value, part.interval) for part in parts.values()))
     figures = {
-        name: measured(part.value, part.interval, metric, signed=True)
-        for name, part in (("model", effects.model), ("policy", effects.policy),
-                           ("interaction", effects.interaction))
-    }  # fmt: skip
+        name: measured(part.value, part.interval, metric, signed=True, digits=digits)
+        for name, part in parts.items()
+    }
     text = (
         f"; the model contributes {figures['model']}, the policy {figures['policy']}, "
         f"their interaction {figures['interaction']}"
     )
-    return text + (" (both effects include the encoder)" if effects.includes_encoder else "")
+    return text + (
+        " (both effects include the encoder)"
+        if effects.includes_encoder
+        else " (beyond what the encoder alone brings)"
+    )
 
 
 def separated(better: ArmResult, worse: ArmResult) -> bool:

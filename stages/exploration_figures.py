@@ -3,12 +3,11 @@
 import base64
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from stages import formats
-from stages.figures import INK, MARGINS, Figure
+from stages.figures import INK, MARGINS, WIDTH, Figure
 from stages.records import Loop, Training
 from stages.results import moved_shares
 from stages.scores import finite
@@ -43,8 +42,8 @@ def _over_time(
     baseline, name = _baseline(loop, key)
     heights = [y for line in [*lines, baseline] for _, y in line]
     limits = (0.0, 1.0) if key == "coverage" else extent(heights)
-    plot = Plot((400, 230), (0, max(x for line in lines for x, _ in line) or 1), limits, MARGINS)
-    plot.y_axis(label, form)
+    plot = Plot((WIDTH, 230), (0, max(x for line in lines for x, _ in line) or 1), limits, MARGINS)
+    plot.y_axis(label, form if key == "coverage" else formats.compact)
     plot.x_axis("env steps of exploration", formats.compact)
     for line in lines if len(lines) > 1 else ():
         plot.line(line, EXPLORER, "thin")
@@ -71,7 +70,7 @@ def _moved(loop: Loop) -> Figure | None:
         return None
     random = loop.random_exploration
     chance = moved_shares(random.health[-1:]) if random else {}
-    plot = Plot((400, 38 * len(shares) + 72), (0, 1), (len(shares), 0), (14, 14, 26, 40))
+    plot = Plot((WIDTH, 38 * len(shares) + 72), (0, 1), (len(shares), 0), (14, 14, 26, 40))
     plot.x_grid("share of recent episodes", _percent)
     for index, (name, share) in enumerate(shares.items()):
         plot.text(plot.x.start, plot.y(index + 0.3), name, "row")
@@ -125,17 +124,23 @@ def _dimensions(
     if not dims or len(truth) < 2:
         return None
     rows = -(-len(dims) // 2)
-    width, height = 400, 92 * rows + 22
-    parts = []
+    width, height = WIDTH, 92 * rows + 22
+    parts: list[str] = []
+    half = WIDTH // 2
     for index, dim in enumerate(sorted(dims)):
         column, row = index % 2, index // 2
-        margins = (8 + 200 * column, 208 - 200 * column, 24 + 92 * row, height - 84 - 92 * row)
+        margins = (
+            4 + half * column,
+            half + 6 - half * column,
+            24 + 92 * row,
+            height - 84 - 92 * row,
+        )
         both = np.concatenate([truth[:, dim], prediction[:, dim]])
         panel = Plot(
             (width, height), (0, len(truth) - 1), extent(both.tolist(), zero=False), margins
         )
         panel.parts = parts
-        panel.text(panel.x.start, panel.y.end - 7, f"number {dim} of the observation", "tick")
+        panel.text(panel.x.start, panel.y.end - 7, f"observation, number {dim}", "tick")
         panel.upright(context, "", "zero")
         panel.line(list(enumerate(truth[:, dim].tolist())), INK, "truth")
         panel.line(list(enumerate(prediction[:, dim].tolist())), EXPLORER, "line")
@@ -143,17 +148,17 @@ def _dimensions(
     frame.text(
         8,
         height - 4,
-        f"agent steps →  after the upright line (step {context}) the model is alone",
+        f"agent steps; after the upright line ({context}) the model is alone",
         "label",
     )
     alt = (
         f"Open-loop prediction against the truth over {len(truth)} agent steps, for "
         f"{formats.plural(len(dims), 'number')} of the observation. The model sees the first "
-        f"{context} steps and predicts the rest from the actions alone; {_said(truth, prediction, context)}."
+        f"{context} steps and predicts the rest from the actions alone; "
+        f"{_said(truth, prediction, context)}."
     )
-    return Figure(
-        "Prediction against truth", frame.render(alt), f"grey: truth, colour: prediction · {behind}"
-    )
+    caption = f"grey: truth, colour: prediction · {behind}"
+    return Figure("Prediction against truth", frame.render(alt), caption)
 
 
 def _growth(truth: np.ndarray, prediction: np.ndarray, context: int, behind: str) -> Figure | None:
@@ -161,8 +166,8 @@ def _growth(truth: np.ndarray, prediction: np.ndarray, context: int, behind: str
     error, still = errors(truth, prediction, context)
     if len(error) < 2:
         return None
-    plot = Plot((400, 230), (1, len(error)), extent([*error, *still]), MARGINS)
-    plot.y_axis("error, in spreads of the truth", formats.number)
+    plot = Plot((WIDTH, 230), (1, len(error)), extent([*error, *still]), MARGINS)
+    plot.y_axis("error, in spreads of the truth", formats.compact)
     plot.x_axis("agent steps predicted ahead", formats.compact)
     plot.line(list(enumerate(still, 1)), CHANCE, "dashed")
     plot.text(plot.x.end, plot.y(still[-1]) - 6, "predicting no change", "note", "end")
@@ -265,8 +270,3 @@ def _mean_line(lines: Sequence[list[tuple[float, float]]]) -> list[tuple[float, 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}{formats.THIN}%"
-
-
-def read_line(path: Path) -> str | None:
-    """The line of a `MISSING.txt`; None without the file."""
-    return path.read_text().strip() or None if path.is_file() else None

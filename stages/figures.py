@@ -17,6 +17,7 @@ from tasks.contract import Metric
 
 REFERENCE_NAMES = {"random": "random policy", "oracle": "oracle"}
 INK = "--ink"
+WIDTH = 360  # about a phone's column, so that text is never scaled below reading size
 MARGINS = (42, 14, 26, 36)
 
 
@@ -51,7 +52,7 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     references = {name: factor * value for name, value in result.references.items()}
     last = max(arm.curve[-1].env_steps for arm in arms.values())
     limits = extent([*heights, *references.values()])
-    plot = Plot((400, 270), (0, last or 1), limits, MARGINS)
+    plot = Plot((WIDTH, 250), (0, last or 1), limits, MARGINS)
     unit = formats.UNITS[result.metric] + (f", {shown}" if shown else "")
     plot.y_axis(unit, formats.compact)
     plot.x_axis("env steps of fine-tuning", formats.compact)
@@ -134,7 +135,7 @@ def effects(
         )
         for (label, part), look in zip(parts.items(), looks, strict=True)
     ]
-    unit = "percentage points" if metric == "success" else formats.UNITS[metric or "return"]
+    unit = "points" if formats.sign(metric) else formats.UNITS[metric or "return"]
     plot = rows_plot(rows, f"added {unit if metric else 'normalised value'}", {}, signed=True)
     said = [
         f"{label} {formats.measured(part.value, part.interval, metric, signed=True)}"
@@ -161,7 +162,7 @@ def profile(
         return None
     low, high = extent(runs, room=0.02)
     thresholds = np.linspace(low, high, 121)
-    plot = Plot((400, 250), (low, high), (0, 1), MARGINS)
+    plot = Plot((WIDTH, 230), (low, high), (0, 1), MARGINS)
     plot.y_axis("share of runs above", lambda share: f"{100 * share:.0f} %")
     plot.x_axis(unit, formats.compact)
     said = []
@@ -201,33 +202,45 @@ def variants(task: str, arm: str, results: Mapping[str, LoopResult], style: Styl
     ]
     alt = f"The arm {arm} on {task} under each variant: {'; '.join(said)}."
     behind = [task.arms[arm] for task in found.values()]
-    return Figure(arm, rows_plot(rows, unit, {}).render(alt), _caption(behind, "dots are seeds"))
+    everyone = [a for r in results.values() if task in r.tasks for a in r.tasks[task].arms.values()]
+    limits = extent([formats.scale(metric) * x for a in everyone for x in _known(a)])
+    plot = rows_plot(rows, unit, {}, limits=limits)
+    return Figure(arm, plot.render(alt), _caption(behind, "dots are seeds"))
 
 
 def rows_plot(
-    rows: Sequence[Row], label: str, references: Mapping[str, float], *, signed: bool = False
+    rows: Sequence[Row],
+    label: str,
+    references: Mapping[str, float],
+    *,
+    signed: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> Plot:
     """Rows of dots, each with its interval as a bar and its centre as a marker."""
     reach = [x for row in rows for x in (row.value, *row.dots, *(row.interval or ()))]
-    low, high = extent([*reach, *references.values()])
+    low, high = limits or extent([*reach, *references.values()])
+    digits = formats.decimals(reach)
     height = 44 * len(rows) + 66
-    plot = Plot((400, height), (low, high), (len(rows), 0), (14, 14, 26, 40))
+    shown = [
+        formats.measured(row.value, row.interval, None, signed=signed, digits=digits)
+        for row in rows
+    ]
+    right = max(40, round(6.3 * max(map(len, shown)))) + 12  # room for the figures
+    plot = Plot((WIDTH, height), (low, high), (len(rows), 0), (10, right, 26, 40))
     plot.x_grid(label, _signed if signed else formats.compact)
     if signed:
         plot.upright(0.0, "", "zero")
     for name, value in references.items():
         plot.upright(value, name)
-    digits = formats.decimals([*reach])
-    for index, row in enumerate(rows):
+    for index, (row, said) in enumerate(zip(rows, shown, strict=True)):
         middle = index + 0.66
-        said = formats.measured(row.value, row.interval, None, signed=signed, digits=digits)
         plot.text(plot.x.start, plot.y(index + 0.3), row.label, "row")
-        plot.text(plot.x.end, plot.y(index + 0.3), said, "value", "end")
+        plot.text(plot.size[0] - 2, plot.y(middle) + 4, said, "value", "end")
         if row.interval:
             plot.bar(*row.interval, middle, 9, row.style.colour, "interval")
         for dot, tip in zip(row.dots, row.tips, strict=True):
-            shown = formats.number(dot, digits, signed=signed)
-            plot.mark((dot, middle), "circle", row.style.colour, "dot", 3.2, f"{tip}: {shown}")
+            at = formats.number(dot, digits, signed=signed)
+            plot.mark((dot, middle), "circle", row.style.colour, "dot", 3.2, f"{tip}: {at}")
         plot.mark((row.value, middle), row.style.shape, row.style.colour, "mark", 5.5, said)
     return plot
 

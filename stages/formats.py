@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from tasks.contract import Metric
 
+Bounds = tuple[float, float] | None
+
 MINUS, THIN, DASH = "−", "\u202f", "–"
 
 PHRASES = {
@@ -32,11 +34,11 @@ def number(value: float | None, digits: int | None = None, *, signed: bool = Fal
     digits = decimals([value]) if digits is None else digits
     rounded = round(value, digits)
     text = f"{abs(rounded):,.{digits}f}".replace(",", THIN)
-    sign = MINUS if rounded < 0 else "+" if signed else ""
+    sign = MINUS if rounded < 0 else "+" if signed and rounded > 0 else ""
     return sign + text
 
 
-def interval(bounds: tuple[float, float] | None, digits: int, *, signed: bool = False) -> str:
+def interval(bounds: Bounds, digits: int, *, signed: bool = False) -> str:
     """`[32, 56]`, or "" where there is none."""
     if bounds is None:
         return ""
@@ -46,7 +48,7 @@ def interval(bounds: tuple[float, float] | None, digits: int, *, signed: bool = 
 
 def measured(
     value: float | None,
-    bounds: tuple[float, float] | None,
+    bounds: Bounds,
     metric: Metric | None = None,
     *,
     signed: bool = False,
@@ -61,12 +63,21 @@ def measured(
     if value is None:
         return DASH
     factor, unit = scale(metric), sign(metric)
+    if unit and signed:
+        unit = "points"  # a difference of percentages
     value = value * factor
     bounds = (bounds[0] * factor, bounds[1] * factor) if bounds else None
     if digits is None:
         digits = decimals([value, *(bounds or ())])
     shown = number(value, digits, signed=signed) + (f"{THIN}{unit}" if unit else "")
     return " ".join(filter(None, [shown, interval(bounds, digits, signed=signed)]))
+
+
+def shared_decimals(metric: Metric | None, *parts: tuple[float | None, Bounds]) -> int:
+    """Decimals that suit several measured values side by side."""
+    factor = scale(metric)
+    flat = [x for value, bounds in parts for x in (value, *(bounds or ())) if x is not None]
+    return decimals([factor * x for x in flat])
 
 
 def scale(metric: Metric | None) -> float:
@@ -111,6 +122,8 @@ def phrase(arm: str) -> str:
 
 def short_task(task: str) -> str:
     """A task's name without its suite or folder: `push_left:sparse`."""
+    if task.startswith("crafter/"):  # "reward" alone would not say which world
+        return task
     if ".py:" in task:
         path, _, factory = task.rpartition(":")
         return f"{path.rpartition('/')[2]}:{factory}"

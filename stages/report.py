@@ -8,6 +8,7 @@ Works on a run that is not finished, and says what is missing.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 import assets
 from stages import (
@@ -107,10 +108,13 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
     environment.filters.update(
         measured=formats.measured, steps=formats.steps, number=formats.number,
         short=formats.short_task, plural=formats.plural, listing=formats.listing,
-        safe_svg=Markup,
+        safe_svg=Markup, unbroken=unbroken,
     )  # fmt: skip
     return environment.get_template(TEMPLATE).render(
         study=results.study,
+        headline=answers.variants_answer(results, loops[0].arms)
+        if isinstance(results, VariantResults)
+        else views[0].answer,
         question=answers.QUESTION,
         views=views,
         variants=variant_figures(results, loops, styles),
@@ -121,6 +125,7 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         facts=facts(loops, views),
         marker=lambda arm: marker(styles, arm),
         over=over,
+        table_digits=table_digits,
         separated=answers.separated,
     )
 
@@ -226,6 +231,17 @@ def facts(loops: Sequence[Loop], views: Sequence[LoopView]) -> list[tuple[str, s
         ("device", str(first.run.get("device", ""))),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def unbroken(text: str) -> Markup:
+    """A sentence whose intervals stay on one line."""
+    return Markup(re.sub(r"(\S+ \[[^\]]*\])", r"<span class=nb>\1</span>", str(escape(text))))
+
+
+def table_digits(result: TaskResult) -> int:
+    """Decimals for a task's table, so that its columns read as one."""
+    parts = [(arm.iqm, arm.interval) for arm in result.arms.values()]
+    return min(4, formats.shared_decimals(result.metric, *parts) + 1)
 
 
 def part(results: Results, loop: Loop) -> LoopResult:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from stages import formats
-from stages.figures import Figure
+from stages.figures import WIDTH, Figure
 from stages.palette import Style
 from stages.records import Loop, Row, Training
 from stages.result_types import TaskResult
@@ -30,7 +30,7 @@ def achievements(task: str, result: TaskResult, styles: Mapping[str, Style]) -> 
     shares = {name: arm.achievements or {} for name, arm in arms.items()}
     names = list(next(iter(shares.values())))
     names.sort(key=lambda name: -max(share.get(name, 0.0) for share in shares.values()))
-    plot = Plot((400, 21 * len(names) + 66), (0, 1), (len(names), 0), (126, 14, 26, 40))
+    plot = Plot((WIDTH, 21 * len(names) + 66), (0, 1), (len(names), 0), (126, 14, 26, 40))
     plot.x_grid("share of final episodes", lambda share: f"{100 * share:.0f} %")
     for index, name in enumerate(names):
         row = index + 0.5
@@ -73,7 +73,7 @@ def time_spent(loops: Sequence[Loop]) -> Figure | None:
     longest = max(sum(spent.values()) for spent in bars.values())
     minutes = longest >= 90
     unit = 60.0 if minutes else 1.0
-    plot = Plot((400, 48 * len(bars) + 66), (0, longest / unit), (len(bars), 0), (14, 14, 26, 40))
+    plot = Plot((WIDTH, 48 * len(bars) + 66), (0, longest / unit), (len(bars), 0), (14, 14, 26, 40))
     plot.x_grid("minutes, all jobs" if minutes else "seconds, all jobs", formats.compact)
     for index, (name, spent) in enumerate(bars.items()):
         plot.text(plot.x.start, plot.y(index + 0.3), name, "row")

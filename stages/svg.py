@@ -149,8 +149,11 @@ class Plot:
         """A line upwards at an x value, named at its top."""
         self._line(self.x(value), self.y.end, self.x(value), self.y.start, kind)
         if label:
-            near_end = self.x(value) > self.x.end - 60
-            self.text(self.x(value), self.y.end - 5, label, "note", "end" if near_end else "middle")
+            at = self.x(value)
+            anchor = (
+                "start" if at < self.x.start + 45 else "end" if at > self.x.end - 45 else "middle"
+            )
+            self.text(at, self.y.end - 5, label, "note", anchor)
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
         """Text at a place in px."""

@@ -1,0 +1,225 @@
+"""The report: what it says, that it stands alone, and that a browser agrees."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stages import answers, report
+from stages.result_types import DesignResult, Effect
+from tests import chromium, synthetic_run
+from tests.synthetic_run import DESK
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    return report.run(synthetic_run.write(root, image_open_loop=True))
+
+
+@pytest.fixture(scope="module")
+def text(page: Path) -> str:
+    return page.read_text()
+
+
+def plain(html: str) -> str:
+    body = re.sub(r"<(script|style).*?</\1>", " ", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", body)).replace("\u202f", " ")
+
+
+class Outline(HTMLParser):
+    """Collects what a reader of a page's structure meets."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.sources: list[str] = []
+        self.unnamed: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.sources += [named[key] or "" for key in ("src", "href") if key in named]
+        alt = named.get("alt") if tag == "img" else named.get("aria-label")
+        hidden = named.get("aria-hidden") == "true"
+        if tag in ("svg", "img", "video") and not hidden and len(alt or "") < 20:
+            self.unnamed.append(tag)
+
+
+def test_answer_comes_first_with_intervals_and_seeds(text: str) -> None:
+    words = plain(text)
+    assert answers.QUESTION in words
+    sentence = (
+        r"On push_left:sparse, carrying both beat scratch: IQM \d+ \[\d+, \d+\] against "
+        r"\d+ \[\d+, \d+\] over 3 seeds; the model contributes \+\d+ \[\+\d+, \+\d+\], the policy "
+        r"\+\d+ \[\+\d+, \+\d+\], their interaction [+−]?\d+ \[[+−]?\d+, [+−]?\d+\]"
+    )
+    assert re.search(sentence, words)
+    assert words.index("carrying both beat scratch") < words.index("Evidence")
+
+
+def test_page_stands_alone(page: Path, text: str) -> None:
+    sources = Outline(text).sources
+    assert not [source for source in sources if re.match(r"(https?:)?//", source)]
+    videos = [source for source in sources if source.endswith(".mp4")]
+    assert len(videos) == 2 * 6 + 1  # four arms and two references on two tasks, and exploring
+    assert all((page.parent / source).is_file() for source in [*videos, "results.json"])
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_structure_reads_without_eyes(text: str) -> None:
+    outline = Outline(text)
+    assert outline.unnamed == []
+    assert outline.headings.count(1) == 1
+    assert '<html lang="en">' in text
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_every_figure_says_what_stands_behind_it(text: str) -> None:
+    captions = re.findall(r"</svg>\s*<figcaption>(.*?)</figcaption>", text)
+    assert len(captions) > 10
+    for caption in captions:
+        assert re.search(r"\d (seeds?|runs?|pairs? of runs)|seed \d", caption), caption
+        assert "env steps" in caption
+        assert "updates" in caption
+
+
+def test_missing_video_shows_its_line(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
+    words = plain(report.run(root).read_text())
+    assert synthetic_run.VIDEO_LINE in words
+    assert "Too few seeds to tell." in words
+    assert not (root / "report" / "videos").exists()
+
+
+def test_partial_runs_make_a_report(tmp_path: Path) -> None:
+    """Whatever is taken away, the report is written and says what is missing."""
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    for gone in ("evaluate", "explore", "transfer", "run.json"):
+        path = root / gone
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+        words = plain(report.run(root).read_text())
+        assert re.search(r"run is not complete: \d+ things missing", words)
+        assert not re.search(r"\bnan\b", words, re.IGNORECASE)
+    assert "No answer yet." in words
+
+
+def test_encoder_arm_changes_what_the_effects_mean(tmp_path: Path) -> None:
+    arms = {**synthetic_run.ARMS, "encoder": ["encoder"], "own": ["encoder", "critic"]}
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], arms=arms, videos=False)
+    words = plain(report.run(root).read_text())
+    assert "The arm encoder is the origin" in words
+    assert "both effects include the encoder" not in words
+
+
+def test_crafter_shows_its_achievements(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=("crafter/reward",), videos=False)
+    words = plain(report.run(root).read_text())
+    assert "collect diamond" in words
+    assert "On crafter/reward, carrying both beat scratch: IQM score" in words
+
+
+def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
+    root = synthetic_run.write_variants(
+        tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False
+    )
+    words = plain(report.run(root).read_text())
+    assert "Against plain: 1 better, 0 worse, of 1 comparison." in words
+    assert "on push_left:sparse, better beats plain" in words
+
+
+def test_names_from_a_study_cannot_break_the_page(tmp_path: Path) -> None:
+    task = 'my_cell.tasks:<b>"&'
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    job = root / "evaluate" / synthetic_run.slug(DESK[0]) / "both" / "seed-0" / "job.json"
+    job.write_text('{"task": "my_cell.tasks:<b>\\"&", "arm": "both", "seed": 0}')
+    html = report.run(root).read_text()
+    assert '<b>"&' not in html
+    assert task in plain(html).replace("&lt;", "<").replace("&gt;", ">").replace(
+        "&#34;", '"'
+    ).replace("&amp;", "&")
+
+
+def side(name: str, low: float, high: float) -> answers.Side:
+    return answers.Side(name, (low + high) / 2, (low, high), 3)
+
+
+def effects(model: tuple[float, float], policy: tuple[float, float]) -> DesignResult:
+    def effect(bounds: tuple[float, float]) -> Effect:
+        return Effect(value=sum(bounds) / 2, interval=bounds, by_seed=[bounds[0], 0, bounds[1]])
+
+    return DesignResult(
+        origin="scratch", includes_encoder=True, seeds=[0, 1, 2],
+        model=effect(model), policy=effect(policy), interaction=effect((-1, 1)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "parts", "seeds", "expected"),
+    [
+        ((5, 9), (0, 1), ((1, 3), (1, 3)), 3, "Both carried the advantage"),
+        ((5, 9), (0, 1), ((1, 3), (-1, 3)), 3, "The world model carried the advantage; an effect"),
+        ((5, 9), (0, 1), ((1, 9), (-3, -1)), 3, "the policy held it back"),
+        ((5, 9), (0, 1), ((-1, 9), (-1, 3)), 3, "which part did is not shown"),
+        ((1, 9), (0, 2), ((-1, 9), (-1, 3)), 3, "No difference shown."),
+        ((0, 1), (5, 9), ((-3, -1), (-3, -1)), 3, "Carrying both did worse than scratch."),
+        ((5, 9), (0, 1), ((1, 3), (1, 3)), 2, "Too few seeds to tell."),
+    ],
+)
+def test_verdict_claims_no_more_than_is_shown(
+    better: tuple[float, float],
+    worse: tuple[float, float],
+    parts: tuple[tuple[float, float], tuple[float, float]],
+    seeds: int,
+    expected: str,
+) -> None:
+    found = answers.verdict(side("both", *better), side("scratch", *worse), effects(*parts), seeds)
+    assert expected in found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[chromium.Browser]:
+    program = chromium.executable()
+    if program is None:
+        pytest.skip("no Chromium: install the package chromium, or set $CHROMIUM")
+    with chromium.launch(program) as running:
+        yield running
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_chromium_opens_the_report(
+    browser: chromium.Browser, page: Path, width: int, dark: bool
+) -> None:
+    opened = browser.open(page, width=width, dark=dark)
+    assert opened.errors == []
+    assert opened.failed == []
+    assert any(address.startswith("file:") for address in opened.requests)
+    assert not [a for a in opened.requests if not a.startswith(("file:", "data:"))]
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    colour = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    lightness = sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+    assert (lightness < 60) == dark
+
+
+def test_chromium_decodes_the_films(browser: chromium.Browser, page: Path) -> None:
+    browser.open(page)
+    states = browser.evaluate("[...document.querySelectorAll('video')].map(v => v.error === null)")
+    assert states == [True] * 13
+    assert browser.evaluate("document.querySelector('video').videoWidth") == 96
+
+
+def test_chromium_helper_sees_errors(browser: chromium.Browser, tmp_path: Path) -> None:
+    """The checks above can fail: a broken page is told."""
+    path = tmp_path / "broken.html"
+    path.write_text('<img src="gone.png"><script>console.error("oh"); missing()</script>')
+    opened = browser.open(path)
+    assert len(opened.errors) >= 2
+    assert opened.failed

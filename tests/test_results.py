@@ -1,0 +1,240 @@
+"""`results.json` against numbers computed here from the synthetic run's own files."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from stages import design, results, scores
+from stages.result_types import SeedResult, StudyResults, VariantResults
+from stages.settings import Arm
+from tests import synthetic_run
+from tests.synthetic_run import DESK
+
+PUSH = DESK[0]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_run.write(tmp_path_factory.mktemp("run"), videos=False)
+
+
+@pytest.fixture(scope="module")
+def found(run: Path) -> StudyResults:
+    return study(run)
+
+
+def study(root: Path) -> StudyResults:
+    collected = results.collect(root)
+    assert isinstance(collected, StudyResults)
+    return collected
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_seeds_hold_the_means_of_their_episodes(run: Path, found: StudyResults) -> None:
+    both = found.tasks[PUSH].arms["both"]
+    assert [row.seed for row in both.seeds] == [0, 1, 2]
+    folder = Path("desk-push_left-sparse", "both", "seed-1")
+    episodes = rows(run / "evaluate" / folder / "episodes.jsonl")
+    for field, checkpoint in (("final", "final"), ("zero_shot", "start")):
+        values = [row["value"] for row in episodes if row["checkpoint"] == checkpoint]
+        assert getattr(both.seeds[1], field) == pytest.approx(np.mean(values))
+    curve = [
+        row for row in rows(run / "transfer" / folder / "metrics.jsonl")
+        if row["kind"] == "evaluation"
+    ]  # fmt: skip
+    values = [row["value"] for row in curve]
+    # eleven points at equal distances: the ends count half
+    area = (sum(values) - (values[0] + values[-1]) / 2) / 10
+    assert both.seeds[1].area_under_curve == pytest.approx(area)
+    assert (both.env_steps, both.updates) == (10_000, 2_500)
+
+
+def test_interval_holds_the_mean_and_references_are_read(found: StudyResults) -> None:
+    task = found.tasks[PUSH]
+    assert task.metric == "return"
+    for arm in task.arms.values():
+        finals = [row.final for row in arm.seeds if row.final is not None]
+        assert arm.iqm == pytest.approx(np.mean(finals))  # three seeds: nothing is cut
+        assert arm.interval is not None
+        assert min(finals) <= arm.interval[0] <= arm.iqm <= arm.interval[1] <= max(finals)
+    assert task.references["random"] == pytest.approx(1.0, abs=0.1)
+    assert task.references["oracle"] == pytest.approx(60.0, rel=0.1)
+
+
+def test_every_pair_is_compared_and_more_carried_is_the_hypothesis(found: StudyResults) -> None:
+    pairs = {(pair.better, pair.worse): pair for pair in found.tasks[PUSH].comparisons}
+    assert len(pairs) == 6
+    assert pairs["both", "scratch"].probability_of_improvement == 1.0
+    assert {worse for _, worse in pairs} == {"scratch", "model", "policy"}
+
+
+def test_effects_are_paired_by_seed(found: StudyResults) -> None:
+    task = found.tasks[PUSH]
+    assert task.effects is not None
+    assert (task.effects.origin, task.effects.includes_encoder) == ("scratch", True)
+    cells = {name: np.array([row.final for row in arm.seeds]) for name, arm in task.arms.items()}
+    model = (cells["model"] - cells["scratch"] + cells["both"] - cells["policy"]) / 2
+    np.testing.assert_allclose(task.effects.model.by_seed, model)
+    assert task.effects.model.value == pytest.approx(model.mean())
+
+
+def test_aggregate_is_normalised_by_random_and_oracle(found: StudyResults) -> None:
+    assert found.aggregate is not None
+    assert found.aggregate.arms["both"].runs == 6
+    scaled = [
+        (row.final - task.references["random"])
+        / (task.references["oracle"] - task.references["random"])
+        for task in found.tasks.values()
+        for row in task.arms["both"].seeds
+        if row.final is not None
+    ]
+    middle = sorted(scaled)[1:-1]  # floor(6 / 4) = 1 is cut at each end
+    assert found.aggregate.arms["both"].iqm == pytest.approx(np.mean(middle))
+
+
+def test_exploration_stands_beside(found: StudyResults) -> None:
+    assert found.exploration is not None
+    assert found.exploration.env_steps == 16_000
+    assert found.exploration.updates == 4_000
+    assert found.exploration.moved["puck"] == pytest.approx(0.85)
+    assert found.exploration.random_moved["puck"] == pytest.approx(0.12)
+    assert found.missing == []
+
+
+def test_written_file_follows_the_schema_and_is_the_same_again(
+    run: Path, found: StudyResults, tmp_path: Path
+) -> None:
+    results.write(found, tmp_path / "results.json")
+    text = (tmp_path / "results.json").read_text()
+    assert "NaN" not in text
+    assert StudyResults.model_validate_json(text) == found
+    results.write(study(run), tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == text
+    assert set(json.loads(text)["tasks"][PUSH]["arms"]["both"]["seeds"][0]) == {
+        "seed", "zero_shot", "final", "area_under_curve",
+    }  # fmt: skip
+
+
+def test_documented_keys_are_those_of_the_schema() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "results-schema.md").read_text()
+    for model in (StudyResults, VariantResults):
+        schema = model.model_json_schema()
+        for part in (schema, *schema["$defs"].values()):
+            for key in part["properties"]:
+                assert f"`{key}`" in text, key
+
+
+def test_not_a_number_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        SeedResult(seed=0, zero_shot=math.nan, final=None, area_under_curve=None)
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
+    both = study(root).tasks[PUSH].arms["both"]
+    assert both.iqm == both.seeds[0].final
+    assert both.interval is None
+
+
+def test_encoder_arm_is_the_origin(tmp_path: Path) -> None:
+    arms = {**synthetic_run.ARMS, "encoder": ["encoder"]}
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], arms=arms, videos=False)
+    effects = study(root).tasks[PUSH].effects
+    assert effects is not None
+    assert (effects.origin, effects.includes_encoder) == ("encoder", False)
+
+
+def test_controls_take_no_part_in_the_design() -> None:
+    arms = {
+        "prior": Arm(carry=(), prior_steps=100, replay_share=0.0, equal_total=False),
+        **{name: Arm.model_validate({"carry": carry}) for name, carry in
+           synthetic_run.ARMS.items()},
+    }  # fmt: skip
+    cells = design.cells(arms)
+    assert cells is not None
+    assert cells.origin == "scratch"
+    assert design.baseline(arms) == "scratch"
+    assert design.fullest(arms) == "both"
+    del arms["model"]
+    assert design.cells(arms) is None
+
+
+def test_crafter_score_over_the_episodes_of_a_seed(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=("crafter/reward",), videos=False)
+    task = study(root).tasks["crafter/reward"]
+    assert task.metric == "score"
+    path = root / "evaluate" / "crafter-reward" / "both" / "seed-0" / "episodes.jsonl"
+    counts = [row["achievements"] for row in rows(path) if row["checkpoint"] == "final"]
+    shares = [np.mean([count[name] > 0 for count in counts]) for name in counts[0]]
+    expected = math.exp(np.mean([math.log(1 + 100 * share) for share in shares])) - 1
+    assert task.arms["both"].seeds[0].final == pytest.approx(expected)
+    assert task.arms["both"].achievements is not None
+    assert len(task.arms["both"].achievements) == 22
+    assert "oracle" not in task.references
+
+
+def test_crafter_names_that_never_happened_count_as_zero() -> None:
+    assert scores.value_of([{"achievements": {"wake_up": 1}}], "score") == pytest.approx(
+        math.exp(math.log(101) / 22) - 1
+    )
+
+
+def test_metric_is_read_off_the_episodes() -> None:
+    success = [{"value": 1, "success": 1, "return": 7.0}, {"value": 0, "success": 0, "return": 2}]
+    assert scores.metric_of(success) == "success"
+    assert scores.value_of(success, "success") == 0.5
+    assert scores.metric_of([{"value": 0, "success": 0, "return": 0.0}]) is None
+    assert scores.metric_of([{"value": 0, "success": 0, "return": 0, "metric": "success"}])
+
+
+def test_partial_run_says_what_is_missing(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    slug = synthetic_run.slug(PUSH)
+    (root / "evaluate" / slug / "both" / "seed-2" / "episodes.jsonl").unlink()
+    metrics = root / "transfer" / slug / "model" / "seed-1" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:900])  # cut off inside a line
+    (metrics.parent / "done.json").unlink()
+    (root / "evaluate" / slug / "model" / "seed-1" / "episodes.jsonl").unlink()
+    found = study(root)
+    both, model = (found.tasks[PUSH].arms[name] for name in ("both", "model"))
+    assert both.seeds[2].final is None
+    assert both.seeds[2].area_under_curve is not None
+    assert model.seeds[1].area_under_curve is None  # an unfinished curve is not comparable
+    assert f"final evaluation of both on {PUSH}: seed 2" in found.missing
+    assert f"fine-tuning of model on {PUSH}: seed 1" in found.missing
+    effects = found.tasks[PUSH].effects
+    assert effects is not None
+    assert effects.seeds == [0]
+
+
+def test_not_a_number_in_a_file_becomes_unknown(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
+    path = root / "evaluate" / synthetic_run.slug(PUSH) / "both" / "seed-0" / "episodes.jsonl"
+    path.write_text('{"seed": 0, "checkpoint": "final", "return": NaN, "value": NaN}\n')
+    assert study(root).tasks[PUSH].arms["both"].seeds[0].final is None
+
+
+def test_variants_stand_side_by_side(tmp_path: Path) -> None:
+    root = synthetic_run.write_variants(
+        tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False
+    )
+    found = results.collect(root)
+    assert isinstance(found, VariantResults)
+    assert list(found.variants) == ["plain", "better"]  # the study's order, not the alphabet's
+    pairs = {pair.arm: pair for pair in found.comparisons}
+    assert pairs["both"].probability_of_improvement == 1.0
+    assert pairs["scratch"].probability_of_improvement == 0.5
+    results.write(found, tmp_path / "results.json")
+    assert set(json.loads((tmp_path / "results.json").read_text())) >= {"study", "variants"}
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        results.collect(tmp_path)
