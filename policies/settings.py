@@ -48,7 +48,8 @@ class BehaviourSettings(Settings):
         0.03, gt=0, description="Returns are divided by max(P95 - P5, this)."
     )
     reward_unit: Literal["1-discount", "1"] = Field(
-        "1-discount", description="Imagined rewards are multiplied by this, so values stay near one."
+        "1-discount",
+        description="Imagined rewards are multiplied by this, so values stay near one.",
     )
     slow_critic: float = Field(0.98, ge=0, lt=1, description="Decay of the slow critic per update.")
     min_std: float = Field(0.1, gt=0, description="Least standard deviation of the actor.")

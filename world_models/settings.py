@@ -23,11 +23,12 @@ class ModelSettings(Settings):
     unimix: float = Field(0.01, ge=0, lt=1, description="Uniform share mixed into categoricals.")
     free_nats: float = Field(1.0, ge=0, description="KL below this is not trained.")
     bins: int = Field(255, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
-    contdisc: bool = Field(True, description="Continue head predicts discount x (1 - terminal).")
     reconstruction_scale: float = Field(1.0, ge=0, description="Weight of `reconstruction`.")
     reward_scale: float = Field(1.0, ge=0, description="Weight of `reward`.")
     continue_scale: float = Field(1.0, ge=0, description="Weight of `continue`.")
-    dynamics_scale: float = Field(1.0, ge=0, description="Weight of `dynamics` (prior to posterior).")
+    dynamics_scale: float = Field(
+        1.0, ge=0, description="Weight of `dynamics` (prior to posterior)."
+    )
     representation_scale: float = Field(
         0.1, ge=0, description="Weight of `representation` (posterior to prior)."
     )

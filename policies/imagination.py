@@ -1,0 +1,114 @@
+"""Actor-critic learnt in imagination (DreamerV3, arXiv 2301.04104, section 3).
+
+From real states the actor acts in the world model; the critic learns the lambda-returns of what is
+imagined, and the actor raises them: by gradients through the model (`dynamics`) or by likelihood
+ratio (`reinforce`).
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policies.actor import Actor
+from policies.critic import Critic, ReturnRange
+from policies.objectives import Objective
+from policies.returns import lambda_returns, survival
+from policies.settings import BehaviourSettings
+from world_models.contract import State, WorldModel
+
+
+class Dream(NamedTuple):
+    """Imagined steps: `features` [H + 1, N, F] of the states, `actions` [H, N, A] between them."""
+
+    features: Float[Array, "h1 n f"]
+    actions: Float[Array, "h n a"]
+
+
+def still(tree: PyTree) -> PyTree:
+    """The same arrays without gradients."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, tree)
+
+
+def imagine(
+    model: WorldModel, actor: Actor, starts: State, horizon: int, key: PRNGKeyArray
+) -> Dream:
+    """Roll the actor out in the model from `starts` [N, ...]. Consumes `key`."""
+    number = jax.tree.leaves(starts)[0].shape[0]
+    read = jax.vmap(model.features)
+
+    def step(state: State, step_key: PRNGKeyArray) -> tuple[State, tuple[Array, Array]]:
+        act_keys, model_keys = jax.random.split(step_key, (2, number))
+        # The actor sees states held still: gradients reach it through its actions alone.
+        act = jax.vmap(lambda f, k: actor(jax.lax.stop_gradient(f)).sample(k))
+        action = act(read(state), act_keys)
+        state = jax.vmap(model.imagine)(state, action, model_keys)
+        return state, (read(state), action)
+
+    _, (features, actions) = jax.lax.scan(step, starts, jax.random.split(key, horizon))
+    return Dream(jnp.concatenate([read(starts)[None], features]), actions)
+
+
+class BehaviourAux(NamedTuple):
+    """What one behaviour loss leaves behind."""
+
+    range: ReturnRange
+    metrics: dict[str, Float[Array, ""]]
+
+
+def behaviour_losses(
+    actor: Actor,
+    critic: Critic,
+    model: WorldModel,
+    objective: Objective,
+    starts: State,
+    start_weight: Float[Array, " n"],
+    settings: BehaviourSettings,
+    key: PRNGKeyArray,
+) -> tuple[dict[str, Float[Array, ""]], BehaviourAux]:
+    """Losses `actor` and `critic`. Gradients reach the actor and the critic's head alone.
+
+    `objective` and `model` are held still; `start_weight` is 0 for starts after a termination.
+    """
+    model, objective = still(model), still(objective)
+    dream = imagine(model, actor, still(starts), settings.imagination_horizon, key)
+    each = (dream.features[:-1], dream.actions, dream.features[1:])
+    rewards = jax.vmap(jax.vmap(objective.reward))(*each)
+    discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])
+    values = jax.vmap(jax.vmap(objective.value))(dream.features[1:])
+    returns = lambda_returns(rewards, discounts, values, settings.lambda_)
+    weight = jax.lax.stop_gradient(survival(discounts) * start_weight)
+
+    features = jax.lax.stop_gradient(dream.features[:-1])
+    value = jax.vmap(jax.vmap(critic))(features)
+    target = jax.lax.stop_gradient(returns)
+    slow = jax.lax.stop_gradient(jax.vmap(jax.vmap(critic.slow_value))(features))
+    critic_loss = -(weight * (value.log_prob(target) + value.log_prob(slow))).mean()
+
+    spread = critic.range.value.update(target)
+    scale = spread.scale(settings.return_floor)
+    policy = jax.vmap(jax.vmap(actor))(features)
+    entropy = policy.entropy()
+    if use_dynamics(settings, actor):
+        gain = returns / scale
+    else:
+        advantage = jax.lax.stop_gradient((returns - value.mean()) / scale)
+        gain = advantage * policy.log_prob(jax.lax.stop_gradient(dream.actions))
+    actor_loss = -(weight * (gain + settings.entropy * entropy)).mean()
+    metrics = {
+        "actor/entropy": entropy.mean(),
+        "return/mean": target.mean(),
+        "return/range": scale,
+        "value/mean": value.mean().mean(),
+        "reward/imagined": rewards.mean(),
+    }
+    return {"actor": actor_loss, "critic": critic_loss}, BehaviourAux(spread, metrics)
+
+
+def use_dynamics(settings: BehaviourSettings, actor: Actor) -> bool:
+    """Whether actor gradients go through the model; `auto` does so for continuous actions."""
+    if settings.estimator == "auto":
+        return actor.action.kind == "continuous"
+    return settings.estimator == "dynamics"

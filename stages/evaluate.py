@@ -1,0 +1,120 @@
+"""Evaluate: fresh episodes on fixed seeds, before the first update and after the last one."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.agent import Agent
+from stages import checkpoints
+from stages.explore import fresh_agent
+from stages.metrics import Progress, plain
+from stages.rollout import Examination, Film
+from stages.settings import Study
+from stages.videos import write_video
+from tasks import registry
+from tasks.contract import TaskSpec
+
+REFERENCES = ("random", "oracle")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A transfer's folder, or a reference (`random`, `oracle`) in the place of an arm."""
+
+    task: str
+    arm: str
+    seed: int
+    transfer: Path | None = None
+
+
+def run(study: Study, inputs: Inputs, folder: Path) -> Path:
+    """Write `episodes.jsonl` and `video.mp4`; every arm and seed meets the same episodes.
+
+    Raises:
+        CheckpointError: the transfer has left no checkpoint.
+    """
+    spec = registry.spec(inputs.task, study.tasks)
+    exam = Examination(study, inputs.task, spec, "evaluate", study.evaluate.episodes)
+    planner = study.planning.evaluate
+    greedy = spec.action.kind == "continuous"
+    rows: list[dict[str, Any]] = []
+    progress = Progress(folder, "evaluate", 2 * study.evaluate.episodes, "episodes")
+    agent: Agent | None = None
+    try:
+        if inputs.arm in REFERENCES:
+            records = exam.run(getattr(exam, f"{inputs.arm}_chooser")())
+            rows += _rows(spec, inputs, inputs.arm, inputs.arm, records)
+        else:
+            for which in ("start", "checkpoint"):
+                agent = _load(study, spec, inputs, which)
+                records = exam.run(exam.agent_chooser(agent, inputs.seed, planner, greedy))
+                label = "final" if which == "checkpoint" else which
+                rows += _rows(spec, inputs, label, planner, records)
+                progress.show(len(rows))
+    finally:
+        exam.close()
+    _film(study, spec, inputs, agent, folder)
+    write_lines(folder / "episodes.jsonl", rows)
+    progress.show(progress.total)
+    return folder
+
+
+def _rows(
+    spec: TaskSpec, inputs: Inputs, checkpoint: str, planner: str, records: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    frame = {
+        "seed": inputs.seed,
+        "checkpoint": checkpoint,
+        "planner": planner,
+        "metric": spec.metric,
+    }
+    return [frame | record for record in records]
+
+
+def _load(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
+    """The agent at the start or at the end of its transfer."""
+    if inputs.transfer is None:
+        raise checkpoints.CheckpointError(f"arm {inputs.arm!r} of {inputs.task}: no transfer given")
+    source = inputs.transfer / which
+    agent = fresh_agent(study, spec, inputs.seed, "transfer")
+    parts = {
+        name: checkpoints.restore_component(source, name, part)
+        for name, part in agent.components().items()
+    }
+    return agent.replace(parts)
+
+
+def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, folder: Path) -> None:
+    """Film the first evaluation episodes over again, so that only these are rendered."""
+    settings = study.evaluate
+    if settings.video_episodes == 0:
+        return
+    number = min(settings.video_episodes, settings.episodes, settings.environments)
+    exam = Examination(study, inputs.task, spec, "evaluate", number)
+    film = Film(settings.video_steps)
+    try:
+        if agent is None:
+            choose = getattr(exam, f"{inputs.arm}_chooser")()
+        else:
+            greedy = spec.action.kind == "continuous"
+            choose = exam.agent_chooser(agent, inputs.seed, study.planning.evaluate, greedy)
+        exam.run(choose, film, steps=min(settings.video_steps, spec.episode_length or 10**6))
+    finally:
+        exam.close()
+    frames = [frame for episode in film.frames for frame in episode]
+    write_video(folder / "video.mp4", frames, spec.control_hz)
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write JSON lines at once, so that a file is whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w") as file:
+        for row in rows:
+            file.write(json.dumps(plain(row)) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

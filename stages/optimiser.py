@@ -1,0 +1,95 @@
+"""LaProp with adaptive gradient clipping, one learning rate per component (DreamerV3's choice)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, PyTree
+
+from policies.agent import Agent
+from stages.settings import TrainingSettings
+
+WORLD_MODEL = ("encoder", "dynamics", "decoder", "reward_head")
+
+
+def adaptive_clip(factor: float, floor: float = 1e-3) -> optax.GradientTransformation:
+    """Each array's gradient is shortened to `factor` times that array's norm (2102.06171).
+
+    `floor` stands in for the norm of arrays near zero, so that zero-initialised layers can move.
+    """
+
+    def update(gradients: PyTree, state: optax.EmptyState, params: PyTree | None = None):
+        def clip(gradient: Array, parameter: Array) -> Array:
+            limit = factor * jnp.maximum(jnp.linalg.norm(parameter), floor)
+            norm = jnp.linalg.norm(gradient)
+            return gradient * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+
+        return jax.tree.map(clip, gradients, params), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class LaPropState(NamedTuple):
+    """Moments of LaProp: `square` of gradients, `momentum` of normalised gradients."""
+
+    count: Int[Array, ""]
+    square: PyTree
+    momentum: PyTree
+
+
+def laprop(
+    momentum: float = 0.9, square: float = 0.999, epsilon: float = 1e-20
+) -> optax.GradientTransformation:
+    """Gradients divided by their running size first, momentum second (2002.04839).
+
+    Unlike Adam, a sudden large gradient cannot enter the momentum undivided.
+    """
+
+    def init(params: PyTree) -> LaPropState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return LaPropState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradients: PyTree, state: LaPropState, params: PyTree | None = None):
+        count = state.count + 1
+        squares = jax.tree.map(
+            lambda s, g: square * s + (1 - square) * jnp.square(g), state.square, gradients
+        )
+        square_bias = 1 - square**count
+        moments = jax.tree.map(
+            lambda m, g, s: (
+                momentum * m + (1 - momentum) * g / (jnp.sqrt(s / square_bias) + epsilon)
+            ),
+            state.momentum,
+            gradients,
+            squares,
+        )
+        momentum_bias = 1 - momentum**count
+        updates = jax.tree.map(lambda m: m / momentum_bias, moments)
+        return updates, LaPropState(count, squares, moments)
+
+    return optax.GradientTransformation(init, update)
+
+
+def build_optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
+    """Clip, then LaProp; the learning rate is applied per component by `descend`."""
+    return optax.chain(adaptive_clip(settings.gradient_clip), laprop())
+
+
+def learning_rates(settings: TrainingSettings, explorer: float) -> dict[str, float]:
+    """Learning rate of each component."""
+    return dict.fromkeys(WORLD_MODEL, settings.model_learning_rate) | {
+        "actor": settings.actor_learning_rate,
+        "critic": settings.critic_learning_rate,
+        "explorer": explorer,
+    }
+
+
+def descend(updates: Agent, rates: dict[str, float], warmup: Array) -> Agent:
+    """Updates turned into steps downhill: minus learning rate times warm-up share."""
+    return updates.replace(
+        {
+            name: jax.tree.map(lambda u, rate=rates[name]: -rate * warmup * u, part)
+            for name, part in updates.components().items()
+        }
+    )

@@ -1,0 +1,116 @@
+"""Evaluation: whole episodes on fixed seeds, by the agent, at random, or by a scripted policy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from policies.agent import Agent, component_key
+from policies.settings import Planner as PlannerName
+from stages.acting import AgentActor, Rows, random_actions, to_simulator
+from stages.episodes import EpisodeCounter, metric_value
+from stages.settings import Study
+from stages.training_loop import environment_seeds
+from tasks.contract import TaskSpec
+from tasks.vector import Vector, make_vector
+
+Chooser = Callable[[Rows, int], np.ndarray]
+
+
+@dataclass
+class Film:
+    """Frames of each environment's first episode, uint8 [H, W, 3], at most `steps` of them."""
+
+    steps: int
+    frames: list[list[np.ndarray]] = field(default_factory=list)
+
+
+class Examination:
+    """A batch of evaluation environments that begins with the same episodes every time.
+
+    Args:
+        kind: names the set of seeds; training never uses them.
+        episodes: how many count.
+    """
+
+    def __init__(self, study: Study, task: str, spec: TaskSpec, kind: str, episodes: int):
+        self.study, self.spec, self.episodes = study, spec, episodes
+        self.number = min(study.evaluate.environments, episodes)
+        seeds = environment_seeds(f"{kind}/{task}", 0, self.number)
+        training = study.training
+        self.vector: Vector = make_vector(
+            task, study.tasks, seeds, training.workers, training.step_timeout
+        )
+        self._rows = self.vector.reset()
+        self._start = self.vector.snapshot()
+        self._fresh = True
+
+    def run(
+        self, choose: Chooser, film: Film | None = None, steps: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Records of the episodes, in the order of their environments and beginnings.
+
+        With `steps`, so many steps of the batch are taken, whatever ends meanwhile.
+        """
+        rows = self._rows if self._fresh else self.vector.restore(self._start)
+        self._fresh = False
+        counter = EpisodeCounter(self.spec, self.number)
+        counter.add(rows)
+        shares = [len(range(i, self.episodes, self.number)) for i in range(self.number)]
+        done: list[list[dict[str, Any]]] = [[] for _ in range(self.number)]
+        count = 0
+        while True:
+            finished = all(len(d) >= share for d, share in zip(done, shares, strict=True))
+            if count >= steps if steps is not None else finished:
+                break
+            if film is not None:
+                self._shoot(film, rows, done)
+            actions = choose(rows, count)
+            seeds = self.vector.snapshot()["episodes"]
+            rows = self.vector.step(to_simulator(self.spec.action, actions))
+            count += 1
+            for record in counter.add(rows):
+                index = record.pop("environment")
+                if len(done[index]) < shares[index]:
+                    name = f"{index}/{seeds[index]}"
+                    value = metric_value(self.spec, record)
+                    done[index].append({"episode_seed": name, **record, "value": value})
+        return [record for records in done for record in records]
+
+    def agent_chooser(
+        self, agent: Agent, seed: int, planner: PlannerName = "none", greedy: bool = True
+    ) -> Chooser:
+        """Act with an agent, without noise unless asked."""
+        key = component_key(seed, "evaluate", "acting")
+        actor = AgentActor(self.spec, agent, self.number, key, planner=planner, greedy=greedy)
+        return lambda rows, count: actor(agent, rows, count)
+
+    def random_chooser(self) -> Chooser:
+        """Uniform actions."""
+        seed = environment_seeds("evaluate/random", 0, 1)[0]
+        return lambda rows, count: random_actions(self.spec.action, self.number, seed, count)
+
+    def oracle_chooser(self) -> Chooser:
+        """The task's scripted policy."""
+
+        def choose(rows: Rows, count: int) -> np.ndarray:
+            actions = self.vector.oracle_actions()
+            if self.spec.action.kind == "discrete":
+                return np.eye(self.spec.action.size, dtype=np.float32)[actions]
+            return np.asarray(actions, np.float32)
+
+        return choose
+
+    def close(self) -> None:
+        """End the simulators."""
+        self.vector.close()
+
+    def _shoot(self, film: Film, rows: Rows, done: list[list[dict[str, Any]]]) -> None:
+        """Keep a frame of every environment whose first episode is still on."""
+        if (frames := self.vector.render()) is None:
+            return
+        film.frames = film.frames or [[] for _ in range(self.number)]
+        for index, kept in enumerate(film.frames):
+            if not done[index] and len(kept) < film.steps:
+                kept.append(frames[index])

@@ -1,0 +1,392 @@
+"""The loop that exploration and transfer share: collect, learn, record, checkpoint, go on.
+
+Collecting and learning alternate strictly, so that a run is a function of its settings and seed;
+with `training.overlap` the next steps are collected, and the next batches drawn, while the device
+learns, with a policy one call old. A job that is run again goes on from its last checkpoint.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from policies.agent import Agent, component_key
+from stages import checkpoints, interruption
+from stages.acting import AgentActor, random_actions, to_simulator
+from stages.coverage import Coverage
+from stages.episodes import EpisodeCounter
+from stages.metrics import Metrics, Progress, Stopwatch, plain
+from stages.replay import Replay
+from stages.settings import Study
+from stages.training_step import TrainingState, build_step, initial_state, place
+from tasks.contract import TaskSpec
+from tasks.vector import make_vector
+
+UPDATES_PER_ROW = 100  # of the metrics
+
+
+class TrainingError(Exception):
+    """Training cannot go on; one line that names the last good checkpoint."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training job is to do."""
+
+    stage: str  # explore | transfer
+    task: str
+    seed: int
+    steps: int  # env steps
+    random_steps: int  # of them, collected at random at first
+    points: int  # times at which `at_point` is called, besides the start
+    learns: bool = True  # the random baseline does not
+    prior: Agent | None = None  # frozen exploration agent that collects first
+    prior_steps: int = 0
+    rehearsal: Replay | None = None  # the exploration's replay
+    rehearsal_share: float = 0.0  # of each batch
+
+
+@dataclass
+class Counters:
+    """What is counted, by the field's names."""
+
+    env_steps: int = 0
+    vector_steps: int = 0
+    updates: int = 0
+    learning_start: int = -1  # env steps at which learning began
+    points: int = 0
+
+
+class TrainingLoop:
+    """One job's training. `at_point(loop)` is called at the start and at evenly spaced env steps."""
+
+    def __init__(
+        self,
+        study: Study,
+        spec: TaskSpec,
+        agent: Agent,
+        plan: Plan,
+        folder: Path,
+        at_point: Callable[["TrainingLoop"], None],
+    ):
+        self.study, self.spec, self.plan, self.folder = study, spec, plan, folder
+        self.at_point = at_point
+        training = study.training
+        self.number = training.environments
+        seeds = environment_seeds(f"{plan.stage}/{plan.task}", plan.seed, self.number)
+        self.vector = make_vector(
+            plan.task, study.tasks, seeds, training.workers, training.step_timeout
+        )
+        key = component_key(plan.seed, plan.stage, "training")
+        self.update_key, act_key, prior_key = jax.random.split(key, 3)
+        self.state = initial_state(agent, training)
+        self.step = build_step(training, study.curiosity.learning_rate, plan.stage)
+        collect = study.planning.collect
+        self.actor = AgentActor(spec, agent, self.number, act_key, planner=collect, greedy=False)
+        self.prior = plan.prior and AgentActor(
+            spec, plan.prior, self.number, prior_key, planner="none", greedy=False
+        )
+        self.acting = agent
+        self.counters = Counters()
+        self.episodes = EpisodeCounter(spec, self.number)
+        position = spec.log.get("log/position")
+        self.coverage = Coverage(position.shape[0]) if position else None
+        self.recent: list[dict[str, Any]] = []
+        self._pool = ThreadPoolExecutor(1)
+        self._drawn: Future[Any] | None = None
+        self._pending: dict[str, Any] | None = None
+        self._compiled: set[str] = set()
+        self._begin()
+
+    def run(self) -> TrainingState:
+        """Train to the end of the plan; the final checkpoint is written."""
+        progress = Progress(self.folder, self.plan.stage, self.plan.steps)
+        saved = time.monotonic()
+        every = self.study.training.checkpoint_minutes * 60
+        try:
+            with interruption.watched() as stop:
+                self._points()
+                while self.counters.env_steps < self.plan.steps:
+                    self._collect()
+                    self._learn()
+                    self._points()
+                    progress.show(self.counters.env_steps)
+                    if stop() or time.monotonic() - saved > every:
+                        self._save()
+                        saved = time.monotonic()
+                        if stop():
+                            raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
+            self._settle_pending()
+            self._write_rows()
+            self._save()
+        finally:
+            self.close()
+        return self.state
+
+    def close(self) -> None:
+        """End simulators, threads and files."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.vector.close()
+        self.metrics.close()
+
+    @property
+    def agent(self) -> Agent:
+        """The agent as it is now."""
+        return self.state.agent
+
+    # Collecting
+
+    def _collect(self) -> None:
+        """Step the batch as often as one call's updates are owed."""
+        training = self.study.training
+        due = training.updates_per_call * training.env_steps_per_update / self.number
+        for _ in range(max(1, math.ceil(due))):
+            actions = self._choose()
+            with self.watch("replay"):
+                self.replay.append(self._replay_row(actions), self.rows["fault"])
+            with self.watch("simulator"):
+                self.rows = self.vector.step(to_simulator(self.spec.action, actions))
+            self.counters.vector_steps += 1
+            # The step after an episode's end is a reset, which costs no env step.
+            self.counters.env_steps += int((~self.rows["is_first"]).sum())
+            self._record()
+
+    def _choose(self) -> np.ndarray:
+        count = self.counters.vector_steps
+        steps = self.counters.env_steps
+        if self.prior is not None and steps < self.plan.prior_steps and self.plan.prior:
+            with self.watch("policy"):
+                return self.prior(self.plan.prior, self.rows, count)
+        if steps < self.plan.random_steps or self._random_only():
+            return random_actions(self.spec.action, self.number, self._noise_seed, count)
+        with self.watch("policy" if "act" in self._compiled else "compile"):
+            self._compiled.add("act")
+            return self.actor(self.acting, self.rows, count)
+
+    def _random_only(self) -> bool:
+        return self.plan.stage == "explore" and self.agent.explorer is None
+
+    def _replay_row(self, actions: np.ndarray) -> dict[str, np.ndarray]:
+        row = {name: self.rows[name] for name in self.spec.observation}
+        read = self.plan.stage != "explore"  # exploration's rewards are never read
+        row["reward"] = self.rows["reward"] if read else np.zeros_like(self.rows["reward"])
+        row |= {name: self.rows[name] for name in ("is_first", "is_last", "is_terminal")}
+        row["action"] = actions.astype(np.float32)
+        return row
+
+    def _record(self) -> None:
+        if self.coverage is not None:
+            self.coverage.add(self.rows["log/position"])
+        for record in self.episodes.add(self.rows):
+            random = self.counters.env_steps <= self.plan.random_steps or self._random_only()
+            self.metrics.write("episode", **self.count(), **record, random=random)
+            self.recent = [*self.recent[-(2 * self.number - 1) :], record]
+
+    # Learning
+
+    def _learn(self) -> None:
+        counters, training = self.counters, self.study.training
+        if not self.plan.learns:
+            return
+        if counters.learning_start < 0:
+            enough = counters.env_steps >= max(self.plan.random_steps, 1)
+            if not (enough and self.replay.ready(training.batch_length)):
+                return
+            counters.learning_start = counters.env_steps
+        owed = (counters.env_steps - counters.learning_start) / training.env_steps_per_update
+        while owed - counters.updates >= training.updates_per_call:
+            self._train()
+
+    def _train(self) -> None:
+        batches = self._drawn.result() if self._drawn else self._draw(self.counters.updates)
+        self._drawn = None
+        kind = "update" if "update" in self._compiled else "compile"
+        self._compiled.add("update")
+        with self.watch(kind):
+            self._settle_pending()
+            self.state, metrics = self.step(self.state, batches, self.update_key)
+            self._pending = metrics
+        before = self.counters.updates
+        self.counters.updates += self.study.training.updates_per_call
+        if self.study.training.overlap:
+            # Buffers are donated to the next call, so whoever acts meanwhile keeps a copy.
+            self.acting = jax.tree.map(
+                lambda x: jnp.copy(x) if eqx.is_array(x) else x, self.state.agent
+            )
+            self._drawn = self._pool.submit(self._draw, self.counters.updates)
+        else:
+            with self.watch(kind):
+                self._settle_pending()
+            self.acting = self.state.agent
+        if before // UPDATES_PER_ROW != self.counters.updates // UPDATES_PER_ROW:
+            self._write_rows()
+
+    def _draw(self, number: int) -> dict[str, jax.Array]:
+        """Batches of one call, a function of (seed, number of the update) and the replay."""
+        with self.watch("replay"):
+            training = self.study.training
+            rng = np.random.default_rng([self._noise_seed, 1, number])
+            shared = 0
+            if self.plan.rehearsal is not None:
+                shared = round(training.batch_size * self.plan.rehearsal_share)
+            length = training.batch_length
+            shape = (training.updates_per_call, training.batch_size - shared)
+            batches = self.replay.sample(rng, shape, length)
+            batches["reward_known"] = np.ones((*shape, length), np.float32)
+            if shared and self.plan.rehearsal is not None:
+                shape = (training.updates_per_call, shared)
+                old = self.plan.rehearsal.sample(rng, shape, length)
+                old["reward_known"] = np.zeros((*shape, length), np.float32)
+                batches = {k: np.concatenate([v, old[k]], 1) for k, v in batches.items()}
+            del batches["is_last"]  # kept on disk, of no use to a loss
+            return place(batches)
+
+    def _settle_pending(self) -> None:
+        """Wait for the last call and refuse to go on from not-a-number."""
+        if self._pending is None:
+            return
+        self._last_metrics = {name: float(value) for name, value in self._pending.items()}
+        self._pending = None
+        total = self._last_metrics["loss/total"]
+        if not math.isfinite(total):
+            last = checkpoints.latest(self.folder / "checkpoint")
+            good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
+            raise TrainingError(
+                f"{self.folder}: loss/total is {total} at update {self.counters.updates}; {good}"
+            )
+
+    # Recording
+
+    def count(self) -> dict[str, int]:
+        """The counters that stand on every row of the metrics."""
+        return {"env_steps": self.counters.env_steps, "updates": self.counters.updates}
+
+    def _write_rows(self) -> None:
+        steps = max(self.counters.env_steps, 1)
+        training = self.study.training
+        trained = self.counters.updates * training.batch_size * training.batch_length
+        self.metrics.write(
+            "train",
+            **self.count(),
+            frames=self.counters.env_steps * self.study.tasks.action_repeat,
+            replay_ratio=trained / steps,
+            **self._last_metrics,
+        )
+        self.metrics.write("time", **self.count(), **self.watch.table())
+
+    def _points(self) -> None:
+        """Call `at_point` for every point that has come due."""
+        spacing = self.plan.steps / max(self.plan.points, 1)
+        while self.counters.points * spacing <= self.counters.env_steps:
+            if self.counters.points > self.plan.points:
+                break
+            with self.watch("evaluation"):
+                self._settle_pending()
+                self.at_point(self)
+            self.counters.points += 1
+
+    # Going on
+
+    def _begin(self) -> None:
+        """Start afresh, or from the last checkpoint."""
+        self._last_metrics: dict[str, float] = {}
+        self._noise_seed = environment_seeds(f"noise/{self.plan.stage}", self.plan.seed, 1)[0]
+        folder = self.folder / "replay"
+        found = checkpoints.latest(self.folder / "checkpoint")
+        if found is None:
+            self.metrics = Metrics(self.folder / "metrics.jsonl")
+            self.watch = Stopwatch()
+            self.rows = self.vector.reset()
+            self.replay = Replay(self._example(), self.number, self.study.replay, folder)
+            self.replay.restore(*self.replay.state())  # removes what an earlier try left behind
+            self.episodes.add(self.rows)
+            return
+        like = {"state": _without_components(self.state), "memory": self.actor.memory}
+        if self.prior is not None:
+            like["prior"] = self.prior.memory
+        arrays, progress, tails = checkpoints.restore_training(found, like)
+        parts = {
+            name: checkpoints.restore_component(found, name, part)
+            for name, part in self.state.agent.components().items()
+        }
+        self.state = eqx.combine(arrays["state"], self.state)
+        self.state = eqx.tree_at(lambda s: s.agent, self.state, self.state.agent.replace(parts))
+        self.acting = self.state.agent
+        self.actor.memory = arrays["memory"]
+        if self.prior is not None:
+            self.prior.memory = arrays["prior"]
+        self.counters = Counters(**progress["counters"])
+        self.metrics = Metrics(self.folder / "metrics.jsonl", progress["metrics_bytes"])
+        self.watch = Stopwatch(progress["seconds"])
+        self._last_metrics = progress["last_metrics"]
+        with self.watch("simulator"):
+            self.rows = self.vector.restore(progress["vector"])
+        self.replay = Replay(self._example(), self.number, self.study.replay, folder)
+        self.replay.restore(progress["replay"], tails)
+        self.episodes.restore(progress["episodes"])
+        self.recent = progress["recent"]
+        if self.coverage is not None:
+            self.coverage.visited = set(progress["coverage"])
+
+    def _save(self) -> None:
+        """Write a checkpoint that holds all that is needed to go on."""
+        with self.watch("checkpoint"):
+            self._settle_pending()
+            table, tails = self.replay.state()
+            training = {
+                "state": _without_components(self.state),
+                "memory": self.actor.memory,
+            }
+            if self.prior is not None:
+                training["prior"] = self.prior.memory
+            progress = {
+                "counters": vars(self.counters),
+                "metrics_bytes": self.metrics.size(),
+                "seconds": self.watch.state(),
+                "last_metrics": self._last_metrics,
+                "vector": plain_snapshot(self.vector.snapshot()),
+                "replay": table,
+                "episodes": self.episodes.state(),
+                "recent": plain(self.recent),
+                "coverage": sorted(self.coverage.visited) if self.coverage else [],
+            }
+            checkpoints.save(
+                self.folder / "checkpoint",
+                f"updates-{self.counters.updates:09d}-{self.counters.env_steps:09d}",
+                self.state.agent.components(),
+                training,
+                progress,
+                tails,
+            )
+            self.replay.forget_gone()
+
+    def _example(self) -> dict[str, np.ndarray]:
+        """One environment's replay row, for shapes and types."""
+        actions = np.zeros((self.number, self.spec.action.size), np.float32)
+        return {name: value[0] for name, value in self._replay_row(actions).items()}
+
+
+def environment_seeds(kind: str, seed: int, number: int) -> list[int]:
+    """Seeds of a batch of environments; no two (kind, seed) share one but by chance of 2^-62."""
+    digests = (hashlib.sha256(f"{kind}/{seed}/{i}".encode()).digest() for i in range(number))
+    return [int.from_bytes(digest[:8], "big") >> 2 for digest in digests]
+
+
+def plain_snapshot(snapshot: dict[str, Any]) -> dict[str, Any]:
+    """A simulator snapshot as JSON can hold it, every digit kept."""
+    actions = [np.asarray(a).tolist() for a in snapshot["actions"]]
+    return {k: v for k, v in snapshot.items() if k != "actions"} | {"actions": actions}
+
+
+def _without_components(state: TrainingState) -> TrainingState:
+    """The training state less the agent, whose components are items of their own."""
+    return eqx.tree_at(lambda s: s.agent, state, None)

@@ -1,0 +1,113 @@
+"""The training step: several updates scanned in one jitted call with donated buffers.
+
+    state, metrics = step(state, batches, key)     batches: arrays [updates, B, T, ...]
+
+Randomness comes from (seed, number of the update), so a resumed run draws the same numbers. On
+several devices batches are split along B over a `data` axis and the state is replicated; the
+compiler adds the all-reduce.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from policies.agent import Agent, agent_loss, settle
+from stages.optimiser import build_optimiser, descend, learning_rates
+from stages.settings import TrainingSettings
+from world_models.running import trainable
+
+
+class TrainingState(eqx.Module):
+    """All arrays that an update changes."""
+
+    agent: Agent
+    optimiser: PyTree
+    updates: Int[Array, ""]
+
+
+Batches = Mapping[str, Any]
+Metrics = dict[str, Array]
+Step = Callable[[TrainingState, Batches, PRNGKeyArray], tuple[TrainingState, Metrics]]
+
+
+def initial_state(agent: Agent, training: TrainingSettings) -> TrainingState:
+    """Training state of a fresh agent."""
+    params, _ = eqx.partition(agent, trainable(agent))
+    optimiser = build_optimiser(training).init(params)
+    # Donated buffers must not be shared, and a slow copy starts as the very same arrays.
+    state = TrainingState(agent, optimiser, jnp.zeros((), jnp.int32))
+    return jax.tree.map(lambda x: jnp.array(x) if eqx.is_array(x) else x, state)
+
+
+@functools.lru_cache(maxsize=8)
+def build_step(training: TrainingSettings, explorer_rate: float, stage: str) -> Step:
+    """The jitted training step of a stage; jobs of equal settings share it, compiled once.
+
+    It takes (state, batches, key), consumes the state's buffers, and averages metrics over the
+    updates of a call.
+    """
+    optimiser = build_optimiser(training)
+    rates = learning_rates(training, explorer_rate)
+    dtype = jnp.dtype(training.precision)
+    warmup_updates = max(training.warmup_updates, 1)
+
+    def update(
+        state: TrainingState, batch: Batches, key: PRNGKeyArray
+    ) -> tuple[TrainingState, Metrics]:
+        params, rest = eqx.partition(state.agent, trainable(state.agent))
+        update_key = jax.random.fold_in(key, state.updates)
+
+        def loss(params: Agent) -> tuple[Array, Any]:
+            agent = eqx.combine(params, rest)
+            return agent_loss(agent, batch, update_key, stage=stage, dtype=dtype)
+
+        (_, aux), gradients = eqx.filter_value_and_grad(loss, has_aux=True)(params)
+        updates, optimiser_state = optimiser.update(gradients, state.optimiser, params)
+        warmup = jnp.minimum(1.0, (state.updates + 1) / warmup_updates)
+        params = optax.apply_updates(params, descend(updates, rates, warmup))
+        agent = settle(eqx.combine(params, rest), aux)
+        metrics = aux.metrics | {"gradient/norm": optax.global_norm(gradients)}
+        return TrainingState(agent, optimiser_state, state.updates + 1), metrics
+
+    def run(
+        inputs: tuple[Batches, PRNGKeyArray], state: TrainingState
+    ) -> tuple[TrainingState, Metrics]:
+        batches, key = inputs
+        arrays, static = eqx.partition(state, eqx.is_array)
+
+        def scan(arrays: PyTree, batch: Batches) -> tuple[PyTree, Metrics]:
+            state, metrics = update(eqx.combine(arrays, static), batch, key)
+            return eqx.filter(state, eqx.is_array), metrics
+
+        arrays, metrics = jax.lax.scan(scan, arrays, batches)
+        averages = {name: value.mean() for name, value in metrics.items()}
+        return eqx.combine(arrays, static), averages
+
+    jitted = eqx.filter_jit(run, donate="all-except-first")
+
+    def step(
+        state: TrainingState, batches: Batches, key: PRNGKeyArray
+    ) -> tuple[TrainingState, Metrics]:
+        return jitted((batches, key), state)
+
+    return step
+
+
+def place(batches: Mapping[str, np.ndarray], batch_axis: int = 1) -> dict[str, Array]:
+    """Batches on the device(s), split along the batch axis over all that divide it."""
+    size = next(iter(batches.values())).shape[batch_axis]
+    devices = jax.devices()
+    number = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+    if number == 1:
+        return {name: jnp.asarray(array) for name, array in batches.items()}
+    mesh = Mesh(np.asarray(devices[:number]), ("data",))
+    spec = PartitionSpec(*[None] * batch_axis, "data")
+    return {k: jax.device_put(v, NamedSharding(mesh, spec)) for k, v in batches.items()}

@@ -1,0 +1,85 @@
+"""Distributions over rewards, values and latents, all in float32 whatever the compute precision."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+def symlog(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """sign(x) ln(1 + |x|): compresses large magnitudes, near identity at zero (2301.04104 eq. 9)."""
+    return jnp.sign(x) * jnp.log1p(jnp.abs(x))
+
+
+def symexp(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Inverse of `symlog`."""
+    return jnp.sign(x) * jnp.expm1(jnp.abs(x))
+
+
+def symexp_bins(number: int) -> Float[Array, " bins"]:
+    """Bin centres symexp(-20 ... 20), exactly symmetric about zero (2301.04104 section 3)."""
+    half = symexp(jnp.linspace(-20.0, 0.0, (number + 1) // 2))
+    return jnp.concatenate([half, -half[: number // 2][::-1]])
+
+
+class TwoHot(eqx.Module):
+    """A real number as a categorical over fixed bins; targets are two-hot (2301.04104 eq. 10)."""
+
+    logits: Float[Array, "*batch bins"]
+
+    def mean(self) -> Float[Array, "*batch"]:
+        """Expected bin, summed from the middle outwards so that symmetric logits give exactly 0."""
+        probabilities = jax.nn.softmax(self.logits.astype(jnp.float32))
+        weighted = probabilities * symexp_bins(self.logits.shape[-1])
+        half = self.logits.shape[-1] // 2
+        pairs = weighted[..., :half] + weighted[..., ::-1][..., :half]
+        middle = weighted[..., half] if self.logits.shape[-1] % 2 else 0.0
+        return pairs.sum(-1) + middle
+
+    def log_prob(self, target: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Log-likelihood of the two-hot encoding of `target`, clipped to the outermost bins."""
+        encoded = two_hot(target, self.logits.shape[-1])
+        return (encoded * jax.nn.log_softmax(self.logits.astype(jnp.float32))).sum(-1)
+
+
+def two_hot(x: Float[Array, "*batch"], number: int) -> Float[Array, "*batch bins"]:
+    """Weights on the two neighbouring bins whose weighted mean is `x`."""
+    bins = symexp_bins(number)
+    x = jnp.clip(x.astype(jnp.float32), bins[0], bins[-1])
+    low = jnp.clip(jnp.searchsorted(bins, x, side="right") - 1, 0, number - 2)
+    share = (x - bins[low]) / (bins[low + 1] - bins[low])
+    return (
+        jax.nn.one_hot(low, number) * (1 - share)[..., None]
+        + jax.nn.one_hot(low + 1, number) * share[..., None]
+    )
+
+
+def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:
+    """Log-probabilities of the softmax with `share` of a uniform mixed in (2301.04104 section 3)."""
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    if share == 0:
+        return log_probabilities
+    probabilities = (1 - share) * jnp.exp(log_probabilities) + share / logits.shape[-1]
+    return jnp.log(probabilities)
+
+
+def sample_one_hot(
+    log_probabilities: Float[Array, "*b c"], key: PRNGKeyArray
+) -> Float[Array, "*b c"]:
+    """One-hot sample with straight-through gradients to the probabilities. Consumes `key`."""
+    index = jax.random.categorical(key, log_probabilities)
+    sample = jax.nn.one_hot(index, log_probabilities.shape[-1])
+    probabilities = jnp.exp(log_probabilities)
+    return sample + probabilities - jax.lax.stop_gradient(probabilities)
+
+
+def categorical_kl(
+    left: Float[Array, "*b latents c"], right: Float[Array, "*b latents c"]
+) -> Float[Array, "*b"]:
+    """KL(left || right) in nats, summed over independent latents; arguments are log-probabilities."""
+    return (jnp.exp(left) * (left - right)).sum((-2, -1))
+
+
+def categorical_entropy(log_probabilities: Float[Array, "*b c"]) -> Float[Array, "*b"]:
+    """Entropy in nats."""
+    return -(jnp.exp(log_probabilities) * log_probabilities).sum(-1)

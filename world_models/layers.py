@@ -1,0 +1,115 @@
+"""Layers every network is made of. Modules take one unbatched sample; callers map over batches."""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Activation = Callable[[Array], Array]
+
+
+def truncated_normal(
+    key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int, scale: float
+) -> Float[Array, "..."]:
+    """Truncated-normal weights of variance scale^2 / fan_in."""
+    # 0.8796 is the standard deviation of a unit normal cut at two deviations.
+    deviation = scale / math.sqrt(fan_in) / 0.87962566
+    return deviation * jax.random.truncated_normal(key, -2.0, 2.0, shape)
+
+
+class Linear(eqx.Module):
+    """Affine map; `scale=0` starts at zero."""
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"] | None
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        scale: float = 1.0,
+        bias: bool = True,
+        key: PRNGKeyArray,
+    ):
+        self.weight = truncated_normal(key, (inputs, outputs), inputs, scale)
+        self.bias = jnp.zeros(outputs) if bias else None
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        y = x.astype(self.weight.dtype) @ self.weight
+        return y if self.bias is None else y + self.bias
+
+
+class BlockLinear(eqx.Module):
+    """Block-diagonal affine map: `blocks` independent maps side by side."""
+
+    weight: Float[Array, "blocks inputs outputs"]
+    bias: Float[Array, "blocks outputs"]
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, *, key: PRNGKeyArray):
+        self.weight = truncated_normal(key, (blocks, inputs, outputs), inputs, 1.0)
+        self.bias = jnp.zeros((blocks, outputs))
+
+    def __call__(self, x: Float[Array, "blocks inputs"]) -> Float[Array, "blocks outputs"]:
+        return jnp.einsum("bi,bio->bo", x.astype(self.weight.dtype), self.weight) + self.bias
+
+
+class RMSNorm(eqx.Module):
+    """Division by the root mean square over the last axis, then a learned gain (1910.07467)."""
+
+    gain: Float[Array, " features"]
+
+    def __init__(self, features: int):
+        self.gain = jnp.ones(features)
+
+    def __call__(self, x: Float[Array, "*s features"]) -> Float[Array, "*s features"]:
+        wide = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-4)
+        return (wide * inverse).astype(x.dtype) * self.gain.astype(x.dtype)
+
+
+class Dense(eqx.Module):
+    """Linear, RMSNorm, SiLU: one hidden layer."""
+
+    linear: Linear
+    norm: RMSNorm
+
+    def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray):
+        # RMSNorm takes no mean away, so the bias before it is kept.
+        self.linear = Linear(inputs, outputs, key=key)
+        self.norm = RMSNorm(outputs)
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        return jax.nn.silu(self.norm(self.linear(x)))
+
+
+class MLP(eqx.Module):
+    """`layers` hidden layers of `width` units and a linear output of `outputs` numbers."""
+
+    hidden: tuple[Dense, ...]
+    output: Linear
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        layers: int,
+        output_scale: float = 1.0,
+        key: PRNGKeyArray,
+    ):
+        keys = jax.random.split(key, layers + 1)
+        sizes = [inputs] + [width] * layers
+        self.hidden = tuple(
+            Dense(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys[:-1], strict=True)
+        )
+        self.output = Linear(sizes[-1], outputs, scale=output_scale, key=keys[-1])
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
+        for layer in self.hidden:
+            x = layer(x)
+        return self.output(x)

@@ -1,0 +1,289 @@
+"""Recurrent state-space model at the level of DreamerV3 (arXiv 2301.04104, section 3).
+
+A state is a deterministic recurrent vector and a sample of discrete latents. The recurrent core
+serves state estimation and prediction alike, so the components hold:
+
+| component     | arrays                                                                         |
+|---------------|--------------------------------------------------------------------------------|
+| `encoder`     | observation nets, recurrent core, posterior head: what turns history into state |
+| `dynamics`    | prior head: what predicts the next latents when there is no observation        |
+| `decoder`     | reconstruction nets                                                            |
+| `reward_head` | reward and continuation heads                                                  |
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from tasks.contract import ArraySpec
+from world_models.contract import Batch
+from world_models.distributions import (
+    TwoHot,
+    categorical_entropy,
+    categorical_kl,
+    mix_uniform,
+    sample_one_hot,
+)
+from world_models.layers import MLP, BlockLinear, Dense, RMSNorm
+from world_models.observations import ObservationDecoder, ObservationEncoder
+from world_models.settings import ModelSettings
+
+LOSSES = ("reconstruction", "reward", "continue", "dynamics", "representation")
+
+
+class State(NamedTuple):
+    """`recurrent` [R] and one-hot `latent` [latents, classes]."""
+
+    recurrent: Float[Array, "*b r"]
+    latent: Float[Array, "*b latents classes"]
+
+
+class RecurrentCore(eqx.Module):
+    """Gated recurrent unit with block-diagonal weights; inputs are embedded and normed apart."""
+
+    from_recurrent: Dense
+    from_latent: Dense
+    from_action: Dense
+    hidden: BlockLinear
+    norm: RMSNorm
+    gates: BlockLinear
+    blocks: int = eqx.field(static=True)
+
+    def __init__(self, settings: ModelSettings, actions: int, *, key: PRNGKeyArray):
+        keys = jax.random.split(key, 5)
+        width, recurrent = settings.width, settings.recurrent
+        self.blocks = settings.blocks
+        block = recurrent // settings.blocks
+        self.from_recurrent = Dense(recurrent, width, key=keys[0])
+        self.from_latent = Dense(settings.latents * settings.classes, width, key=keys[1])
+        self.from_action = Dense(actions, width, key=keys[2])
+        self.hidden = BlockLinear(block + 3 * width, block, settings.blocks, key=keys[3])
+        self.norm = RMSNorm(recurrent)
+        self.gates = BlockLinear(block, 3 * block, settings.blocks, key=keys[4])
+
+    def __call__(self, state: State, action: Float[Array, " a"]) -> Float[Array, " r"]:
+        """Next recurrent vector; the update gate starts nearly closed (bias -1)."""
+        shared = jnp.concatenate(
+            [
+                self.from_recurrent(state.recurrent),
+                self.from_latent(state.latent.reshape(-1)),
+                self.from_action(action),
+            ]
+        )
+        own = state.recurrent.reshape(self.blocks, -1)
+        tiled = jnp.broadcast_to(shared, (self.blocks, shared.shape[0]))
+        x = self.hidden(jnp.concatenate([own.astype(shared.dtype), tiled], -1))
+        x = jax.nn.silu(self.norm(x.reshape(-1))).reshape(self.blocks, -1)
+        reset, candidate, update = jnp.split(self.gates(x), 3, -1)
+        candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
+        update = jax.nn.sigmoid(update - 1.0)
+        return (update * candidate + (1 - update) * own).reshape(-1)
+
+
+class LatentHead(eqx.Module):
+    """Log-probabilities of the discrete latents, with a share of uniform mixed in."""
+
+    net: MLP
+    shape: tuple[int, int] = eqx.field(static=True)
+    unimix: float = eqx.field(static=True)
+
+    def __init__(self, inputs: int, settings: ModelSettings, *, key: PRNGKeyArray):
+        self.shape = (settings.latents, settings.classes)
+        self.unimix = settings.unimix
+        outputs = settings.latents * settings.classes
+        self.net = MLP(inputs, outputs, width=settings.width, layers=1, key=key)
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, "latents classes"]:
+        return mix_uniform(self.net(x).reshape(self.shape), self.unimix)
+
+
+class Encoder(eqx.Module):
+    """Component `encoder`: history to state."""
+
+    observation: ObservationEncoder
+    core: RecurrentCore
+    posterior: LatentHead
+
+    def __init__(
+        self,
+        spec: Mapping[str, ArraySpec],
+        actions: int,
+        settings: ModelSettings,
+        *,
+        key: PRNGKeyArray,
+    ):
+        keys = jax.random.split(key, 3)
+        self.observation = ObservationEncoder(spec, settings, key=keys[0])
+        self.core = RecurrentCore(settings, actions, key=keys[1])
+        inputs = settings.recurrent + self.observation.outputs
+        self.posterior = LatentHead(inputs, settings, key=keys[2])
+
+
+class Dynamics(eqx.Module):
+    """Component `dynamics`: the next latents without an observation."""
+
+    prior: LatentHead
+
+    def __init__(self, settings: ModelSettings, *, key: PRNGKeyArray):
+        self.prior = LatentHead(settings.recurrent, settings, key=key)
+
+
+class RewardHead(eqx.Module):
+    """Component `reward_head`: reward (two-hot) and continuation (Bernoulli)."""
+
+    reward: MLP
+    continuation: MLP
+
+    def __init__(self, features: int, settings: ModelSettings, *, key: PRNGKeyArray):
+        keys = jax.random.split(key)
+        sizes = {"width": settings.width, "layers": settings.layers}
+        # A zero last layer predicts zero reward at first, instead of noise that is acted upon.
+        self.reward = MLP(features, settings.bins, **sizes, output_scale=0.0, key=keys[0])
+        self.continuation = MLP(features, 1, **sizes, key=keys[1])
+
+
+def features_size(settings: ModelSettings) -> int:
+    """Length of `RSSM.features`."""
+    return settings.recurrent + settings.latents * settings.classes
+
+
+class RSSM(eqx.Module):
+    """The four components as one world model (see `world_models.contract.WorldModel`)."""
+
+    encoder: Encoder
+    dynamics: Dynamics
+    decoder: ObservationDecoder
+    reward_head: RewardHead
+    settings: ModelSettings = eqx.field(static=True)
+
+    def initial(self) -> State:
+        s = self.settings
+        return State(jnp.zeros(s.recurrent), jnp.zeros((s.latents, s.classes)))
+
+    def observe(
+        self,
+        state: State,
+        action: Float[Array, " a"],
+        observation: Mapping[str, Array],
+        is_first: Bool[Array, ""],
+        key: PRNGKeyArray,
+    ) -> State:
+        embedding = self.encoder.observation(observation)
+        return self.observe_embedded(state, action, embedding, is_first, key)[0]
+
+    def observe_embedded(
+        self,
+        state: State,
+        action: Float[Array, " a"],
+        embedding: Float[Array, " e"],
+        is_first: Bool[Array, ""],
+        key: PRNGKeyArray,
+    ) -> tuple[State, Float[Array, "latents classes"]]:
+        """Next state and the posterior's log-probabilities."""
+        keep = 1.0 - is_first.astype(action.dtype)
+        state = jax.tree.map(lambda x: x * keep, state)
+        recurrent = self.encoder.core(state, action * keep).astype(jnp.float32)
+        inputs = jnp.concatenate([recurrent.astype(embedding.dtype), embedding])
+        posterior = self.encoder.posterior(inputs)
+        return State(recurrent, sample_one_hot(posterior, key)), posterior
+
+    def imagine(self, state: State, action: Float[Array, " a"], key: PRNGKeyArray) -> State:
+        recurrent = self.encoder.core(state, action).astype(jnp.float32)
+        return State(recurrent, sample_one_hot(self.dynamics.prior(recurrent), key))
+
+    def features(self, state: State) -> Float[Array, " f"]:
+        return jnp.concatenate([state.recurrent, state.latent.reshape(-1)])
+
+    def reward(self, features: Float[Array, " f"]) -> Float[Array, ""]:
+        return TwoHot(self.reward_head.reward(features)).mean()
+
+    def continuation(self, features: Float[Array, " f"]) -> Float[Array, ""]:
+        return jax.nn.sigmoid(self.reward_head.continuation(features)[0].astype(jnp.float32))
+
+    def loss(
+        self, batch: Batch, start: State, slow_model: "RSSM | None", key: PRNGKeyArray
+    ) -> tuple[dict[str, Float[Array, ""]], State]:
+        """Mean losses over the batch by the names in `LOSSES`, and the posterior states [B, T].
+
+        `batch["action"][t]` follows observation t. Where `reward_known` is given and false, the
+        row's reward is not learnt. `slow_model` is not used: an RSSM needs no slow copy.
+        """
+        keys = jax.random.split(key, batch["is_first"].shape)
+        embeddings = jax.vmap(jax.vmap(self.encoder.observation))(
+            {name: batch[name] for name in self._observed()}
+        )
+        actions = batch["action"].astype(embeddings.dtype)
+        previous = jnp.concatenate([jnp.zeros_like(actions[:, :1]), actions[:, :-1]], 1)
+
+        step = jax.vmap(self.observe_embedded)
+
+        def scan(state: State, row: tuple) -> tuple[State, tuple]:
+            state, posterior = step(state, *row)
+            return state, (state, posterior)
+
+        rows = (previous, embeddings, batch["is_first"], keys)
+        by_time = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), rows)
+        _, (states, posterior) = jax.lax.scan(scan, start, by_time)
+        states, posterior = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (states, posterior))
+
+        prior = jax.vmap(jax.vmap(self.dynamics.prior))(states.recurrent)
+        losses = self._kl_losses(posterior, prior)
+        losses |= self._head_losses(batch, jax.vmap(jax.vmap(self.features))(states))
+        return losses, states
+
+    def _observed(self) -> tuple[str, ...]:
+        return (*self.encoder.observation.images, *self.encoder.observation.vector_keys)
+
+    def _kl_losses(self, posterior: Array, prior: Array) -> dict[str, Array]:
+        """KL balancing with free nats, each side trained towards the other held still (eq. 3)."""
+        still = jax.lax.stop_gradient
+        free = self.settings.free_nats
+        return {
+            "dynamics": jnp.maximum(categorical_kl(still(posterior), prior), free).mean(),
+            "representation": jnp.maximum(categorical_kl(posterior, still(prior)), free).mean(),
+        }
+
+    def _head_losses(self, batch: Batch, features: Float[Array, "b t f"]) -> dict[str, Array]:
+        observation = {name: batch[name] for name in self._observed()}
+        reconstruction = jax.vmap(jax.vmap(self.decoder.loss))(features, observation)
+        reward_logits = jax.vmap(jax.vmap(self.reward_head.reward))(features)
+        reward = -TwoHot(reward_logits).log_prob(batch["reward"])
+        known = batch.get("reward_known", jnp.ones_like(batch["is_first"]))
+        logit = jax.vmap(jax.vmap(self.reward_head.continuation))(features)[..., 0]
+        goes_on = 1.0 - batch["is_terminal"].astype(jnp.float32)
+        logit = logit.astype(jnp.float32)
+        cross_entropy = (
+            jnp.maximum(logit, 0) - logit * goes_on + jnp.log1p(jnp.exp(-jnp.abs(logit)))
+        )
+        return {
+            "reconstruction": reconstruction.mean(),
+            "reward": (reward * known).sum() / jnp.maximum(known.sum(), 1),
+            "continue": cross_entropy.mean(),
+        }
+
+
+def build_rssm(
+    spec: Mapping[str, ArraySpec],
+    actions: int,
+    settings: ModelSettings,
+    keys: Mapping[str, PRNGKeyArray],
+) -> RSSM:
+    """A fresh RSSM; `keys` has one random key per component."""
+    features = features_size(settings)
+    return RSSM(
+        encoder=Encoder(spec, actions, settings, key=keys["encoder"]),
+        dynamics=Dynamics(settings, key=keys["dynamics"]),
+        decoder=ObservationDecoder(features, spec, settings, key=keys["decoder"]),
+        reward_head=RewardHead(features, settings, key=keys["reward_head"]),
+        settings=settings,
+    )
+
+
+def latent_entropy(model: RSSM, states: State) -> Float[Array, ""]:
+    """Mean prior entropy per latent in nats: near zero means a collapsed or memorised model."""
+    prior = jax.vmap(model.dynamics.prior)(states.recurrent.reshape(-1, model.settings.recurrent))
+    return categorical_entropy(prior).mean()
