@@ -198,9 +198,8 @@ def _repeatable(traces: list[Trace], spec: TaskSpec) -> str:
             if not np.array_equal(one[key], other[key]):
                 worst = np.abs(one[key].astype(float) - other[key].astype(float)).max()
                 return f"{key} differs by {worst:.3g} at step {step}"
-    if [float(r) for r in first.rewards] != [float(r) for r in second.rewards]:
-        return "the rewards differ"
-    return ""
+    same = np.array_equal(*(np.array(t.rewards, float) for t in traces[:2]), equal_nan=True)
+    return "" if same else "the rewards differ"
 
 
 def _seeds_differ(env: gymnasium.Env, traces: list[Trace]) -> str:
