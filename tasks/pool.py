@@ -1,8 +1,10 @@
 """Where a batch is stepped: in this process, or spread over workers."""
 
+import functools
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -10,6 +12,8 @@ from tasks.contract import TaskSpec
 from tasks.group import Fault, Group, Replay, Rows, empty_rows
 from tasks.settings import TaskOptions
 from tasks.worker import Worker, WorkerLost
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -24,8 +28,51 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-class InProcess(Group):
-    """All environments in this process."""
+class InProcess:
+    """All environments in this process.
+
+    A GL context belongs to the thread that made it (elsewhere drawing fails, or gives black
+    pictures), while a trainer may collect in one thread and evaluate in another. So whatever
+    draws runs in one thread that all batches of this process share.
+    """
+
+    def __init__(self, name: str, options: TaskOptions, spec: TaskSpec, number: int) -> None:
+        self._group = Group(name, options, spec, number)
+        self._step_draws = "image" in options.observe
+
+    def run(
+        self, actions: np.ndarray | None, resets: Mapping[int, int]
+    ) -> tuple[Rows, list[Fault]]:
+        """Step or reset."""
+        if self._step_draws:
+            return _drawing(self._group.run, actions, resets)
+        return self._group.run(actions, resets)
+
+    def replay(self, replays: Mapping[int, Replay]) -> tuple[Rows, list[Fault]]:
+        """Bring episodes back."""
+        return _drawing(self._group.replay, replays)
+
+    def oracle(self) -> np.ndarray:
+        """Scripted actions of all environments."""
+        return self._group.oracle()
+
+    def render(self) -> np.ndarray:
+        """Frames of all environments."""
+        return _drawing(self._group.render)
+
+    def close(self) -> None:
+        """Close the environments."""
+        _drawing(self._group.close)
+
+
+def _drawing(method: Callable[..., T], *arguments: Any) -> T:
+    """Call in the thread that owns the GL contexts."""
+    return _draughtsman().submit(method, *arguments).result()
+
+
+@functools.cache
+def _draughtsman() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="craik-drawing")
 
 
 class Pool:

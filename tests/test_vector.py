@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,23 @@ def test_frames(make: Make, workers: int):
     assert frames is not None
     assert (frames.shape, frames.dtype) == ((2, 200, 200, 3), np.uint8)
     assert not np.array_equal(frames[0], frames[1])
+
+
+@pytest.mark.skipif(choose_gl() is None, reason="no OpenGL back end works here")
+@pytest.mark.parametrize("name", ["desk/reach", "gymnasium:HalfCheetah-v5"])
+def test_pictures_do_not_depend_on_the_calling_thread(name: str):
+    options = TaskOptions(observe=("image",))
+    histories = []
+    with ThreadPoolExecutor(1) as other:
+        for elsewhere in (False, True):
+            vector = make_vector(name, options, [0, 1])
+            call = (lambda *a: other.submit(*a).result()) if elsewhere else (lambda f, x: f(x))
+            rows = [vector.reset(), *(call(vector.step, a) for a in actions_of(vector, 3))]
+            vector.close()
+            assert vector.faults == []
+            histories.append(rows)
+    assert all(same(one, two) for one, two in zip(*histories, strict=True))
+    assert all(rows["image"].std() > 10 for rows in histories[1])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
