@@ -23,7 +23,7 @@ from pipeline.jobs import Job
 from pipeline.work import Result, Task, do
 
 _TICK = 0.5  # seconds between looks at progress
-_GRACE = 10.0  # seconds for a worker to end when asked
+_GRACE = 60.0  # seconds for a busy worker to write its checkpoint and end when asked
 
 
 class Watcher(Protocol):
@@ -175,7 +175,7 @@ def _collect(queue: Queue, worker: _Worker) -> bool:
         result: Result = worker.pipe.recv()
         alive = True
     except (EOFError, ConnectionResetError):
-        worker.process.join(_GRACE)
+        worker.process.join()
         worker.pipe.close()
         seconds = time.monotonic() - worker.since
         result = Result(task.job.id, "failed", seconds, _cause_of_death(worker.process.exitcode))
@@ -208,14 +208,22 @@ def _hire(number: int) -> _Worker:
 
 
 def _dismiss(workers: list[_Worker]) -> None:
-    """End every worker: idle ones when their pipe closes, busy ones by a signal."""
+    """End every worker: idle ones when their pipe closes, busy ones by a signal.
+
+    A busy one writes a checkpoint first; a second Ctrl-C does not wait for that.
+    """
+    busy = [worker for worker in workers if worker.task is not None]
+    if busy:
+        print(f"stopping {len(busy)} jobs at their next checkpoint", file=sys.stderr, flush=True)
     for worker in workers:
         worker.pipe.close()
-        if worker.task is not None:
-            worker.process.terminate()
+    for worker in busy:
+        worker.process.terminate()
     deadline = time.monotonic() + _GRACE
+    with contextlib.suppress(KeyboardInterrupt):
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
     for worker in workers:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
@@ -232,7 +240,10 @@ def _work(number: int, pipe: Connection) -> None:
         except (EOFError, OSError):
             return
         with _output_to(task):
-            result = do(task)
+            try:
+                result = do(task)
+            except KeyboardInterrupt:
+                return
         try:
             pipe.send(result)
         except OSError:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pipeline.jobs import Job
 from pipeline.states import write_json
+from stages.interruption import Interrupted
 
 Modules = Mapping[str, str]
 STAGE_MODULES: Modules = {
@@ -43,7 +44,11 @@ class Result:
 
 
 def do(task: Task) -> Result:
-    """Run a job to its end. An exception becomes a failed result, with `error.txt` beside it."""
+    """Run a job to its end. An exception becomes a failed result, with `error.txt` beside it.
+
+    Raises:
+        KeyboardInterrupt: the job was asked to stop, and did so after a checkpoint.
+    """
     started = time.monotonic()
     folder = task.root / task.job.id
     write_json(folder / "job.json", describe(task.job))
@@ -51,6 +56,8 @@ def do(task: Task) -> Result:
     try:
         module = importlib.import_module(task.modules[task.job.stage])
         module.run(task.job.study, _inputs(module, task), folder)
+    except Interrupted:
+        raise KeyboardInterrupt from None  # not a failure: it wrote a checkpoint and goes on later
     except Exception as error:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         seconds = time.monotonic() - started

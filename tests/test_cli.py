@@ -2,14 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from pipeline.cli import app
+from pipeline.cli import app, main
 from pipeline.run import run
 from pipeline.settings import load_study
 from pipeline.work import STAGE_MODULES
@@ -43,20 +47,38 @@ def craik(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     )
 
 
-def mistake(*arguments: str, cwd: Path = ROOT) -> str:
-    """The one line on stderr that a mistake ends with."""
-    done = craik(*arguments, cwd=cwd)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+@pytest.fixture(autouse=True)
+def undisturbed() -> Iterator[None]:
+    """What a command sets for its process stays within its test."""
+    environment, handler, path = os.environ.copy(), signal.getsignal(signal.SIGTERM), sys.path[:]
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, handler)
+    sys.path[:] = path
 
 
 @pytest.fixture
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process; the one line on stderr that a mistake ends with."""
+
+    def mistake(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["craik", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        assert ended.value.code == 2, output.err
+        assert output.out == ""
+        lines = output.err.strip().splitlines()
+        assert len(lines) == 1, output.err
+        return lines[0]
+
+    return mistake
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
     """A run of stages that do no learning."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
     run(load_study("desk", "smoke"), tmp_path / "run", jobs=1, modules=FAKES, report=False)
     return tmp_path / "run"
 
@@ -68,10 +90,10 @@ def test_there_are_these_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_teaches_with_an_example(command: str) -> None:
-    done = craik(command, "--help")
-    assert done.returncode == 0
-    assert f"craik {command}" in done.stdout
-    assert "xample" in done.stdout
+    done = CliRunner().invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert f"craik {command}" in done.output
+    assert "xample" in done.output
 
 
 def test_help_is_quick() -> None:
@@ -102,9 +124,14 @@ def _seconds(*arguments: str) -> float:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    arguments: list[str], parts: list[str], tmp_path: Path
+    arguments: list[str],
+    parts: list[str],
+    tmp_path: Path,
+    mistake: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = mistake(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    line = mistake(*arguments)
     assert all(part in line for part in parts), line
     assert "Traceback" not in line
     assert not (tmp_path / "x" / "run.json").exists()
@@ -142,7 +169,7 @@ def _json(*arguments: str) -> str:
     return craik(*arguments, "--json").stdout
 
 
-def test_a_changed_setting_is_refused(finished: Path) -> None:
+def test_a_changed_setting_is_refused(finished: Path, mistake: Any) -> None:
     line = mistake(
         "run", "desk", "--preset", "smoke", "--out", str(finished), "--set", "model.width=16"
     )

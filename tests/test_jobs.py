@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ SMALL = ["seeds=2", 'transfer.arms={scratch=[], model=["world_model"]}']
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment() -> Iterator[None]:
     """What a run sets for its workers stays within its test."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
+    before = os.environ.copy()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def study(*overrides: str, name: str | Path = "desk") -> StudyFile:
