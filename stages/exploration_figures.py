@@ -95,18 +95,18 @@ def open_loop(training: Training) -> list[Figure]:
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-        truth, prediction = (np.atleast_2d(arrays[key]) for key in ("truth", "prediction"))
         context = int(arrays["context"])
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError):  # not written yet, or cut off
         return []
     behind = (
         f"seed {training.job.seed} · {formats.steps(training.env_steps)} env steps · "
         f"{formats.steps(training.updates)} updates"
     )
-    found = [
-        _dimensions(truth, prediction, context, behind),
-        _growth(truth, prediction, context, behind),
-    ]
+    found: list[Figure | None] = []
+    if "truth" in arrays and "prediction" in arrays:
+        truth, prediction = arrays["truth"], arrays["prediction"]
+        found.append(_dimensions(truth, prediction, context, behind))
+        found.append(_growth(truth, prediction, context, behind))
     if "truth_image" in arrays and "prediction_image" in arrays:
         images = (arrays["truth_image"], arrays["prediction_image"])
         found.append(_filmstrip(*images, context, behind))

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.settings import Arm
+from tasks.contract import TaskError
 
 Row = dict[str, Any]
 
@@ -31,8 +32,7 @@ class Job:
     seed: int
     folder: Path
     finished: bool
-    seconds: float | None
-    settings: Row
+    error: str | None  # the last line of what a failed job left
 
 
 @dataclass(frozen=True)
@@ -121,19 +121,19 @@ def read(root: Path) -> list[Loop]:
     """Read a run folder: one loop, or one per variant where `root` holds variants.
 
     Raises:
-        FileNotFoundError: `root` is no run folder.
+        TaskError: `root` is no run folder.
     """
     top = read_toml(root / "study.toml")
     if any((root / stage).is_dir() for stage in ("explore", "transfer", "evaluate")):
         return [read_loop(root, None)]
     listed = [str(variant.get("name")) for variant in top.get("variants", [])]
     folders = {path.parent.name: path.parent for path in sorted(root.glob("*/study.toml"))}
-    names = [*(n for n in listed if n in folders), *(n for n in folders if n not in listed)]
+    names = [name for name in listed if name in folders] if listed else list(folders)
     if names:
         return [read_loop(folders[name], name) for name in names]
     if top:
         return [read_loop(root, None)]
-    raise FileNotFoundError(f"{root} is no run folder: it holds neither study.toml nor jobs")
+    raise TaskError(f"{root}: no run here; expected the folder that `craik run --out` wrote")
 
 
 def read_loop(root: Path, variant: str | None) -> Loop:
@@ -150,7 +150,8 @@ def read_loop(root: Path, variant: str | None) -> Loop:
         variant=variant,
         root=root,
         study=study,
-        run=read_json(root / "run.json"),
+        run=read_json(root / "run.json")
+        or (read_json(root.parent / "run.json") if variant else {}),
         planned=planned,
         explorations=tuple(explorations),
         random_exploration=_training(_job(random, "explore", "", "random"))
@@ -169,7 +170,6 @@ def read_loop(root: Path, variant: str | None) -> Loop:
 
 def planned_tasks(study: Row) -> tuple[str, ...]:
     """The transfer tasks a study names, splits written out where the registry knows them."""
-    from tasks.contract import TaskError
     from tasks.registry import expand
 
     table = study.get("tasks", {})
@@ -182,8 +182,8 @@ def planned_tasks(study: Row) -> tuple[str, ...]:
 def read_json(path: Path) -> Row:
     """A JSON object, or {} where the file is missing or cut off."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -191,7 +191,7 @@ def read_json(path: Path) -> Row:
 def read_toml(path: Path) -> Row:
     """A TOML table, or {} where the file is missing or broken."""
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError):
         return {}
 
@@ -200,7 +200,7 @@ def json_lines(path: Path) -> Iterator[Row]:
     """The objects of a JSON-lines file; none if it is missing."""
     if not path.is_file():
         return
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         for line in file:
             try:
                 row = json.loads(line)
@@ -208,6 +208,12 @@ def json_lines(path: Path) -> Iterator[Row]:
                 continue
             if isinstance(row, dict):
                 yield row
+
+
+def last_line(path: Path) -> str | None:
+    """The last line of a text that is not empty; None without one."""
+    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def _training(job: Job) -> Training:
@@ -227,7 +233,7 @@ def _training(job: Job) -> Training:
 
 def _job(folder: Path, stage: str, task: str, arm: str) -> Job:
     """What `job.json` says of a folder, or else what its place says."""
-    said, done = read_json(folder / "job.json"), read_json(folder / "done.json")
+    said = read_json(folder / "job.json")
     place = folder.name.removeprefix("seed-")
     seed = said.get("seed", place)
     return Job(
@@ -237,8 +243,7 @@ def _job(folder: Path, stage: str, task: str, arm: str) -> Job:
         seed=int(seed) if str(seed).lstrip("-").isdigit() else 0,
         folder=folder,
         finished=(folder / "done.json").is_file(),
-        seconds=done.get("seconds"),
-        settings=said.get("settings") or {},
+        error=last_line(folder / "error.txt"),
     )
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,14 @@ def run(root: Path) -> Path:
     The folder is built beside the old report and then takes its place.
 
     Raises:
-        FileNotFoundError: `root` is no run folder.
+        TaskError: `root` is no run folder.
     """
     loops, results = read(root), collect(root)
     partial, final = root / "report.partial", root / "report"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     write(results, partial / "results.json")
-    (partial / "index.html").write_text(page(loops, results, partial))
+    (partial / "index.html").write_text(page(loops, results, partial), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     return final / "index.html"
@@ -255,10 +256,17 @@ def runs(loops: Sequence[Loop]) -> list[tuple[str | None, dict[str, Any]]]:
     """What is known about each run; variants made under the same conditions are told once."""
     found: list[tuple[str | None, dict[str, Any]]] = []
     for loop in loops:
-        same = [{**run, "started": ""} for _, run in found]
-        if loop.run and {**loop.run, "started": ""} not in same:
-            found.append((loop.variant, loop.run))
+        run = {key: _shown(key, value) for key, value in loop.run.items()}
+        same = [{**other, "started": run.get("started")} for _, other in found]
+        if run and run not in same:
+            found.append((loop.variant, run))
     return found if len(found) > 1 else [(None, run) for _, run in found]
+
+
+def _shown(key: str, value: Any) -> Any:
+    if key in ("started", "resumed") and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return value
 
 
 def over(result: TaskResult, arm: str, worse: str | None) -> Comparison | None:

@@ -9,6 +9,11 @@ from stages import formats
 from stages.records import REFERENCES, Evaluation, Loop
 from stages.result_types import TaskResult
 
+FILMS = {
+    "explore": "exploring",
+    "open_loop": "truth, open-loop prediction, difference",
+}
+
 
 @dataclass(frozen=True)
 class Film:
@@ -33,18 +38,28 @@ def of_exploration(loop: Loop, report: Path) -> list[Film]:
     for table in loop.explorations:
         folder = table.job.folder / "videos"
         paths = sorted(folder.glob("*.mp4"))
-        line = first_line(folder / "MISSING.txt")
+        lines = [*folder.glob("MISSING.txt"), *sorted(folder.glob("*.missing.txt"))]
+        line = next((text for path in lines if (text := first_line(path))), "")
         if paths or line:
             caption = f"seed {table.job.seed}, {formats.steps(table.env_steps)} env steps"
-            alt = f"Film: the agent explores without rewards, {caption}."
-            names = [_copy(loop, path, ("explore", path.stem), report) for path in paths]
-            return [Film("exploring", name, line, caption, alt) for name in names or [None]]
+            if not paths:
+                return [Film("exploring", None, line, caption, "")]
+            return [
+                Film(
+                    arm=(name := FILMS.get(path.stem, path.stem.replace("_", " "))),
+                    path=_copy(loop, path, ("explore", path.stem), report),
+                    line="",
+                    caption=caption,
+                    alt=f"Film from exploration without rewards: {name}, {caption}.",
+                )
+                for path in paths
+            ]
     return []
 
 
 def first_line(path: Path) -> str:
     """The first line of a text file; "" without the file."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return lines[0].strip() if lines else ""
 
 

@@ -32,7 +32,7 @@ def collect(root: Path) -> Results:
     """Compute the results of a run folder, however far it has come.
 
     Raises:
-        FileNotFoundError: `root` is no run folder.
+        TaskError: `root` is no run folder.
     """
     loops = read(root)
     results = {loop.variant: loop_results(loop) for loop in loops}
@@ -48,7 +48,7 @@ def write(results: Results, path: Path) -> None:
     """Write `results.json` atomically; a number that is not finite is an error, never written."""
     text = json.dumps(results.model_dump(mode="json"), indent=2, allow_nan=False)
     partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n")
+    partial.write_text(text + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
@@ -169,7 +169,7 @@ def missing(loop: Loop) -> list[str]:
     """What the study plans and the folder does not hold, a line each."""
     lines = []
     explored = {table.job.seed for table in loop.explorations if table.job.finished}
-    if loop.study.get("explore", {}).get("steps", 1) and any(a.carry for a in loop.arms.values()):
+    if loop.study.get("explore", {}).get("steps", 1) and _needs_exploration(loop):
         tuned = {table.job.seed for table in loop.transfers}  # an exploration may be shared
         lines += _due("exploration", set(loop.seeds) - explored - tuned)
     for task in loop.tasks:
@@ -181,7 +181,15 @@ def missing(loop: Loop) -> list[str]:
             lines += _due(f"final evaluation of {arm} on {task}", (finished | tuned) - judged)
         if not any(table.episodes for table in loop.evaluations_of(task, "random")):
             lines.append(f"the random policy on {task}, as a reference")
+    for job in (*(table.job for table in loop.explorations), *loop.jobs):
+        if job.error and not job.finished:
+            what = f"{job.stage} of {job.arm} on {job.task}" if job.arm else job.stage
+            lines.append(f"{what}, seed {job.seed}, failed: {job.error}")
     return lines
+
+
+def _needs_exploration(loop: Loop) -> bool:
+    return any(arm.carry or arm.prior_steps or arm.replay_share for arm in loop.arms.values())
 
 
 def _due(what: str, seeds: set[int]) -> list[str]:

@@ -1,6 +1,7 @@
 """Figures about the run: Crafter's achievements, and where the time went."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from stages import formats
 from stages.figures import WIDTH, Figure
@@ -61,12 +62,17 @@ def achievements(task: str, result: TaskResult, styles: Mapping[str, Style]) -> 
 def time_spent(loops: Sequence[Loop]) -> Figure | None:
     """Seconds by part for each stage, all jobs added up."""
     bars: dict[str, Row] = {}
+    counted: set[Path] = set()  # variants may share an exploration
+    tables: list[Training] = []
     for loop in loops:
         prefix = f"{loop.variant}: " if loop.variant else ""
-        for name, tables in (("exploring", loop.explorations), ("fine-tuning", loop.transfers)):
-            spent = _sum(tables)
+        for name, stage in (("exploring", loop.explorations), ("fine-tuning", loop.transfers)):
+            own = [table for table in stage if table.job.folder.resolve() not in counted]
+            counted |= {table.job.folder.resolve() for table in own}
+            tables += own
+            spent = _sum(own)
             if spent:
-                jobs = formats.plural(sum(table.time is not None for table in tables), "job")
+                jobs = formats.plural(sum(table.time is not None for table in own), "job")
                 bars[f"{prefix}{name}, {jobs}"] = spent
     if not bars:
         return None
@@ -95,12 +101,8 @@ def time_spent(loops: Sequence[Loop]) -> Figure | None:
         )
         for name, spent in bars.items()
     ]
-    steps = sum(
-        table.env_steps or 0 for loop in loops for table in (*loop.explorations, *loop.transfers)
-    )
-    updates = sum(
-        table.updates or 0 for loop in loops for table in (*loop.explorations, *loop.transfers)
-    )
+    steps = sum(table.env_steps or 0 for table in tables)
+    updates = sum(table.updates or 0 for table in tables)
     seeds = len({seed for loop in loops for seed in loop.seeds})
     caption = (
         f"{formats.plural(seeds, 'seed')} · {formats.steps(steps)} env steps · "

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stages import answers, report
@@ -133,6 +134,32 @@ def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     words = plain(report.run(root).read_text())
     assert "Against plain: 1 better, 0 worse, of 1 comparison." in words
     assert "on push_left:sparse, better beats plain" in words
+
+
+def test_shared_exploration_is_counted_once(tmp_path: Path) -> None:
+    """Variants link the explorations they share; run.json lies above them."""
+    root = synthetic_run.write_variants(
+        tmp_path, {"plain": 1.0, "other": 1.0}, tasks=DESK[:1], videos=False
+    )
+    shutil.rmtree(root / "other" / "explore")
+    (root / "other" / "explore").symlink_to("../plain/explore", target_is_directory=True)
+    for name in ("plain", "other"):
+        (root / name / "run.json").rename(root / "run.json")
+    html = report.run(root).read_text()
+    assert "plain: exploring, 3 jobs" in html
+    assert "other: exploring" not in html
+    assert "TFRT_CPU_0" in html
+
+
+def test_open_loop_of_pictures_alone(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False, image_open_loop=True)
+    for path in root.glob("explore/seed-*/open_loop.npz"):
+        with np.load(path) as file:
+            kept = {name: file[name] for name in file.files if name not in ("truth", "prediction")}
+        np.savez(path, **kept)
+    html = report.run(root).read_text()
+    assert 'src="data:image/png;base64,' in html
+    assert "Prediction against truth" not in html
 
 
 def test_names_from_a_study_cannot_break_the_page(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from stages import design, results, scores
 from stages.result_types import SeedResult, StudyResults, VariantResults
 from stages.settings import Arm
+from tasks.contract import TaskError
 from tests import synthetic_run
 from tests.synthetic_run import DESK
 
@@ -202,6 +203,7 @@ def test_partial_run_says_what_is_missing(tmp_path: Path) -> None:
     metrics.write_text(metrics.read_text()[:900])  # cut off inside a line
     (metrics.parent / "done.json").unlink()
     (root / "evaluate" / slug / "model" / "seed-1" / "episodes.jsonl").unlink()
+    (metrics.parent / "error.txt").write_text("Traceback\nValueError: the arm fell off\n\n")
     found = study(root)
     both, model = (found.tasks[PUSH].arms[name] for name in ("both", "model"))
     assert both.seeds[2].final is None
@@ -209,6 +211,9 @@ def test_partial_run_says_what_is_missing(tmp_path: Path) -> None:
     assert model.seeds[1].area_under_curve is None  # an unfinished curve is not comparable
     assert f"final evaluation of both on {PUSH}: seed 2" in found.missing
     assert f"fine-tuning of model on {PUSH}: seed 1" in found.missing
+    assert f"transfer of model on {PUSH}, seed 1, failed: ValueError: the arm fell off" in (
+        found.missing
+    )
     effects = found.tasks[PUSH].effects
     assert effects is not None
     assert effects.seeds == [0]
@@ -236,5 +241,5 @@ def test_variants_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(TaskError, match="no run here"):
         results.collect(tmp_path)
