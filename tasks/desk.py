@@ -33,20 +33,26 @@ import numpy as np
 from tasks import desk_oracle
 from tasks.adapters import action_space, observation_space
 from tasks.contract import SpecExtras
+from tasks.desk_geometry import (
+    BUTTON,
+    LINK,
+    OPEN,
+    PRESSED,
+    PUCK_MIDDLE,
+    SPEED,
+    button_position,
+    handle_position,
+    puck_position,
+    tip_position,
+)
 from tasks.rendering import Frames, fast
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
 
-LINK = 0.25  # m, both links
-SPEED = 2.5  # rad/s at action 1
 SUBSTEPS = 5  # of 10 ms
 EPISODE = 100
 WINDOW = 20  # steps over which success is judged
 STATE = 15
-PUCK_MIDDLE = (0.275, 0.0)
-HANDLE = (-0.30, 0.28)  # closed drawer
-BUTTON = (-0.30, -0.28)  # not pressed
-OPEN, PRESSED = 0.2, 0.03  # m, the ends of their ranges
 # radii of two discs that touch, plus 1 cm; the handle and the button are capsules along y
 CLEAR_PUCK, CLEAR_HANDLE, CLEAR_BUTTON = 0.085, 0.11, 0.10
 MOVED = (0.01, 0.01, 0.005)  # m: puck, drawer, button count as moved
@@ -180,12 +186,12 @@ class Desk(gymnasium.Env):
             case "tip":
                 return tip, math.dist(tip, target)
             case "puck":
-                puck = (qpos[2] + PUCK_MIDDLE[0], qpos[3] + PUCK_MIDDLE[1])
+                puck = puck_position(qpos[2], qpos[3])
                 return puck, math.dist(puck, target)
             case "drawer":
-                return (HANDLE[0] + qpos[4], HANDLE[1]), target[0] - qpos[4]
+                return handle_position(qpos[4]), target[0] - qpos[4]
             case _:
-                return (BUTTON[0] - qpos[5], BUTTON[1]), target[0] - qpos[5]
+                return button_position(qpos[5]), target[0] - qpos[5]
 
     def _observe(self, qpos: list[float]) -> dict[str, np.ndarray]:
         shoulder, elbow, x, y, drawer, button = qpos
@@ -237,10 +243,10 @@ class Desk(gymnasium.Env):
             high = (1.6, 2.4, 0.38 - PUCK_MIDDLE[0], 0.08, 0.01, 0)
             qpos = random.uniform(low, high)
             tip = tip_position(*qpos[:2].tolist())
-            puck = (qpos[2] + PUCK_MIDDLE[0], qpos[3] + PUCK_MIDDLE[1])
+            puck = puck_position(qpos[2], qpos[3])
             if (
                 math.dist(tip, puck) > CLEAR_PUCK
-                and math.dist(tip, (HANDLE[0] + qpos[4], HANDLE[1])) > CLEAR_HANDLE
+                and math.dist(tip, handle_position(qpos[4])) > CLEAR_HANDLE
                 and math.dist(tip, BUTTON) > CLEAR_BUTTON
             ):
                 return qpos
@@ -255,21 +261,12 @@ class Desk(gymnasium.Env):
         places = {
             "tip": self.goal.target,
             "puck": self.goal.target,
-            "drawer": (HANDLE[0] + OPEN, HANDLE[1]),
-            "button": (BUTTON[0] - PRESSED, BUTTON[1]),
+            "drawer": handle_position(OPEN),
+            "button": button_position(PRESSED),
         }
         if self.goal.part in places:
             self.model.site("goal").pos[:2] = places[self.goal.part]
             self.model.site("goal").rgba[:] = (0.1, 0.7, 0.3, 0.55)
-
-
-def tip_position(shoulder: float, elbow: float) -> tuple[float, float]:
-    """Where the fingertip is, m, for joint angles in radians."""
-    both = shoulder + elbow
-    return (
-        LINK * (math.cos(shoulder) + math.cos(both)),
-        LINK * (math.sin(shoulder) + math.sin(both)),
-    )
 
 
 def _bell(distance: float, scale: float) -> float:

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.desk_geometry import (
+    BUTTON,
+    LINK,
+    OPEN,
+    PRESSED,
+    SPEED,
+    Point,
+    handle_position,
+    puck_position,
+    tip_position,
+)
+
 if TYPE_CHECKING:
     from tasks.desk import Desk
 
-LINK, SPEED = 0.25, 2.5  # m; rad/s at action 1
 GAIN = 10.0  # rad/s per rad
 REACH = (0.10, 0.495)  # m from the base, where inverse kinematics is well behaved
 SHOULDER_LIMIT, ELBOW_LIMIT = 2.6, 2.78
@@ -20,23 +31,21 @@ TOUCH_PUCK, TOUCH_BUTTON, TOUCH_HANDLE = 0.075, 0.05, 0.044  # sums of radii, m
 SIDESTEP, PASS = 0.13, 0.15  # m, wide enough to get round the puck, and past the handle
 STRIDE = 0.6  # rad, between waypoints about the puck
 
-Point = tuple[float, float]
-
 
 def act(env: "Desk") -> np.ndarray:
     """The action [2] for the environment's present state; zero in `free`."""
     shoulder, elbow, x, y, drawer, _ = env.data.qpos.tolist()
-    tip = _tip(shoulder, elbow)
+    tip = tip_position(shoulder, elbow)
     match env.goal.part:
         case "tip":
             waypoint = (env.goal.target[0], env.goal.target[1])
         case "puck":
             goal = (env.goal.target[0], env.goal.target[1])
-            waypoint = _push(tip, (x + 0.275, y), goal)
+            waypoint = _push(tip, puck_position(x, y), goal)
         case "drawer":
-            waypoint = _pull(tip, (drawer - 0.30, 0.28), env.goal.target[0] - 0.30)
+            waypoint = _pull(tip, handle_position(drawer), handle_position(OPEN)[0])
         case "button":
-            waypoint = _press(tip, (-0.30, -0.28), env.goal.target[0])
+            waypoint = _press(tip, BUTTON, PRESSED)
         case _:
             return np.zeros(2, np.float32)
     return _towards(waypoint, shoulder, elbow)
@@ -120,11 +129,3 @@ def _on_ray(start: Point, direction: Point, distance: float) -> Point:
 
 def _reachable(point: Point) -> bool:
     return REACH[0] < math.hypot(*point) < REACH[1]
-
-
-def _tip(shoulder: float, elbow: float) -> Point:
-    both = shoulder + elbow
-    return (
-        LINK * (math.cos(shoulder) + math.cos(both)),
-        LINK * (math.sin(shoulder) + math.sin(both)),
-    )

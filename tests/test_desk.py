@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from tasks.desk import EPISODE, GOALS, PUCK_MIDDLE, STATE, WINDOW, Desk, tip_position
+from tasks.desk import EPISODE, GOALS, STATE, WINDOW, Desk
+from tasks.desk_geometry import PUCK_MIDDLE, tip_position
 from tasks.desk_oracle import act
 from tasks.registry import make
 from tasks.rendering import choose_gl
