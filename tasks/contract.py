@@ -52,7 +52,7 @@ class SpecExtras:
     metric: Metric = "return"
     objects: tuple[str, ...] = ()  # names of log/moved
     achievements: tuple[str, ...] = ()  # names of log/achievements
-    oracle: Callable[[Any], np.ndarray] | None = None  # env -> scripted action for its present state
+    oracle: Callable[[Any], np.ndarray] | None = None  # env -> scripted action for its state
     variant: dict[str, str] = field(default_factory=dict)  # recorded beside every result
     control_hz: float | None = None  # agent steps per simulated second
     start_jitter: bool = True  # resets differ between seeds
@@ -93,7 +93,7 @@ class VectorTasks(Protocol):
     def step(self, actions: np.ndarray) -> dict[str, np.ndarray]: ...
     def oracle_actions(self) -> np.ndarray: ...
     def render(self) -> np.ndarray | None: ...  # uint8 [N, H, W, 3], None without GL
-    def snapshot(self) -> dict[str, Any]: ...  # JSON-able + arrays: seeds, episode counters, actions
+    def snapshot(self) -> dict[str, Any]: ...  # JSON-able + arrays: seeds, episodes, actions
     def restore(self, snapshot: dict[str, Any]) -> dict[str, np.ndarray]: ...  # -> current rows
     def close(self) -> None: ...
 
@@ -116,7 +116,7 @@ def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSp
         case gymnasium.spaces.Box(shape=(size,)):
             action = ActionSpec("continuous", int(size))
         case other:
-            raise TaskError(f"task {name}: the action space must be Discrete or a flat Box: {other}")
+            raise TaskError(f"task {name}: actions must be Discrete or a flat Box, got {other}")
     extras: SpecExtras = getattr(env, "spec_extras", None) or SpecExtras()
     return TaskSpec(
         name=name,

@@ -131,7 +131,7 @@ def _program(descriptors: tuple[int, ...]) -> str:
 
 def _environment(threads: int) -> dict[str, str]:
     one = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    defaults = dict.fromkeys(one, "1")
+    defaults: dict[str, str] = dict.fromkeys(one, "1")
     if threads > 1:  # with a process per core, software GL's own threads only get in the way
         defaults["LP_NUM_THREADS"] = "0"
     return defaults | dict(os.environ)
