@@ -9,7 +9,7 @@ import numpy as np
 from stages import formats
 from stages.figures import INK, MARGINS, WIDTH, Figure
 from stages.records import Loop, Training
-from stages.results import moved_shares
+from stages.results import moved_shares, random_health
 from stages.scores import finite
 from stages.svg import Plot, extent
 
@@ -41,8 +41,9 @@ def _over_time(
     mean = _mean_line(lines)
     baseline, name = _baseline(loop, key)
     heights = [y for line in [*lines, baseline] for _, y in line]
+    last = max(x for line in [*lines, baseline] for x, _ in line)  # either may be ahead
     limits = (0.0, 1.0) if key == "coverage" else extent(heights)
-    plot = Plot((WIDTH, 230), (0, max(x for line in lines for x, _ in line) or 1), limits, MARGINS)
+    plot = Plot((WIDTH, 230), (0, last or 1), limits, MARGINS)
     plot.y_axis(label, form if key == "coverage" else formats.compact)
     plot.x_axis("env steps of exploration", formats.compact)
     for line in lines if len(lines) > 1 else ():
@@ -54,7 +55,9 @@ def _over_time(
     plot.line(mean, EXPLORER)
     plot.mark(mean[-1], "circle", EXPLORER, size=3.4)
     end = form(mean[-1][1])
-    against = f", against {form(baseline[-1][1])} of the {name}" if baseline else ""
+    # at equal env steps, since a random policy is done before an exploration
+    level = np.interp(mean[-1][0], *np.array(baseline).T) if baseline else 0.0
+    against = f", against {form(float(level))} of the {name}" if baseline else ""
     alt = (
         f"{title} ({label}) over exploration: from {form(mean[0][1])} to {end} after "
         f"{formats.steps(mean[-1][0])} env steps, mean of {formats.plural(len(lines), 'seed')}"
@@ -68,8 +71,7 @@ def _moved(loop: Loop) -> Figure | None:
     shares = moved_shares([table.health[-1] for table in loop.explorations if table.health])
     if not shares:
         return None
-    random = loop.random_exploration
-    chance = moved_shares(random.health[-1:]) if random else {}
+    chance = moved_shares(random_health(loop))
     plot = Plot((WIDTH, 38 * len(shares) + 72), (0, 1), (len(shares), 0), (14, 14, 26, 40))
     plot.x_grid("share of recent episodes", _percent)
     for index, (name, share) in enumerate(shares.items()):
@@ -260,10 +262,11 @@ def _series(table: Training, key: str) -> list[tuple[float, float]]:
 
 
 def _mean_line(lines: Sequence[list[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """Mean over the lines at the env steps of the longest, linearly between their points."""
+    """Mean over the lines as far as all of them reach, linearly between their points."""
     if not lines:
         return []
-    grid = np.array([x for x, _ in max(lines, key=len)])
+    end = min(line[-1][0] for line in lines)
+    grid = np.array([x for x, _ in max(lines, key=len) if x <= end] or [end])
     heights = [np.interp(grid, *np.array(line).T) for line in lines]
     return list(zip(grid.tolist(), np.mean(heights, axis=0).tolist(), strict=True))
 

@@ -60,6 +60,7 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
         plot.level(value, REFERENCE_NAMES[name])
     for name, arm in arms.items():
         _curve(plot, name, arm, styles[name], factor)
+    banded = any(point.interval for arm in arms.values() for point in arm.curve)
     last_points = {name: arm.curve[-1] for name, arm in arms.items()}
     ends = [
         f"{name} ends at {formats.measured(point.iqm, point.interval, result.metric)}"
@@ -69,7 +70,11 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
         f"Fine-tuning curves on {task}: {unit} over {formats.steps(last)} env steps. "
         f"{'; '.join(ends)}. {_references(result)}"
     )
-    return Figure("Fine-tuning", plot.render(alt), _caption(arms.values(), "95 % bands"))
+    return Figure(
+        "Fine-tuning",
+        plot.render(alt),
+        _caption(arms.values(), "95 % bands" if banded else "one seed has no band"),
+    )
 
 
 def finals(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure | None:

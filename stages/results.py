@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import scores, statistics
-from stages.records import Loop, read
+from stages.records import Loop, Row, read
 from stages.result_types import (
     Aggregate,
     AggregateArm,
@@ -144,7 +144,7 @@ def exploration_result(loop: Loop) -> ExplorationResult | None:
     if not loop.explorations:
         return None
     last = [table.health[-1] for table in loop.explorations if table.health]
-    random = loop.random_exploration.health[-1:] if loop.random_exploration else ()
+    random = random_health(loop)
     return ExplorationResult(
         seeds=len(loop.explorations),
         env_steps=most(table.env_steps for table in loop.explorations),
@@ -158,7 +158,19 @@ def exploration_result(loop: Loop) -> ExplorationResult | None:
     )
 
 
-def moved_shares(rows: Sequence[dict]) -> dict[str, float]:
+def random_health(loop: Loop) -> list[Row]:
+    """The random policy's health where the explorations have come to: a row, or none.
+
+    A random policy is soon done, an exploration is not: they are compared at equal env steps.
+    """
+    if loop.random_exploration is None:
+        return []
+    reached = [table.health[-1]["env_steps"] for table in loop.explorations if table.health]
+    rows = loop.random_exploration.health
+    return [row for row in rows if row["env_steps"] <= min(reached, default=0)][-1:]
+
+
+def moved_shares(rows: Sequence[Row]) -> dict[str, float]:
     """Mean over health rows of the share of episodes in which each object moved."""
     names = dict.fromkeys(name for row in rows for name in row.get("moved") or {})
     shares = {name: _mean([(row.get("moved") or {}).get(name) for row in rows]) for name in names}

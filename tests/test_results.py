@@ -219,6 +219,18 @@ def test_partial_run_says_what_is_missing(tmp_path: Path) -> None:
     assert effects.seeds == [0]
 
 
+def test_random_policy_is_compared_at_equal_env_steps(tmp_path: Path) -> None:
+    """An exploration stopped half-way meets the random policy as it was half-way."""
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
+    path = root / "explore" / "seed-0" / "metrics.jsonl"
+    kept = [row for row in rows(path) if row["env_steps"] <= 8_000]
+    synthetic_run.write_lines(path, kept)
+    exploration = study(root).exploration
+    assert exploration is not None
+    assert exploration.env_steps == 8_000
+    assert exploration.random_moved["puck"] == pytest.approx(0.12 / 2)
+
+
 def test_not_a_number_in_a_file_becomes_unknown(tmp_path: Path) -> None:
     root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
     path = root / "evaluate" / synthetic_run.slug(PUSH) / "both" / "seed-0" / "episodes.jsonl"
