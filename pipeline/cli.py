@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -355,7 +355,10 @@ def _go(
 ) -> None:
     from pipeline.run import run as run_study
 
-    ran = run_study(study, out, stages=stages, jobs=jobs, exploration=source, report=report)
+    try:
+        ran = run_study(study, out, stages=stages, jobs=jobs, exploration=source, report=report)
+    except KeyboardInterrupt:  # here, since typer ends the process without a word
+        _end("stopped; the same command goes on from the last checkpoints", 130)
     failed, skipped = len(ran.outcome.failed), len(ran.outcome.skipped)
     done = ran.ran - failed - skipped
     typer.echo(f"{done} jobs done, {ran.finished_before} were done before", err=True)
@@ -377,7 +380,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -385,7 +388,9 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     console = Console()
     if not console.is_terminal:
         console.width = 10_000  # a pipe has no width to fold at
-    console.print(table)
+    console.print(title, markup=False, highlight=False, style="bold")
+    if rows:
+        console.print(table)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -397,8 +402,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         app()
-    except KeyboardInterrupt:
-        _end("stopped; the same command goes on from the last checkpoints", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -410,7 +413,7 @@ def main() -> None:
         _end(f"craik: {error}", 2)
 
 
-def _end(line: str, code: int) -> None:
+def _end(line: str, code: int) -> NoReturn:
     print(" ".join(line.split()), file=sys.stderr)
     sys.exit(code)
 

@@ -164,7 +164,7 @@ def _refuse_missing(study: StudyFile, out: Path, missing: list[str]) -> None:
         others = f" (nor {len(missing) - 1} others)" if len(missing) > 1 else ""
         raise StudyError(
             f"{out / missing[0]} is not finished{others}:"
-            f" run `craik {stage} {study.path} --out {out}` first, or `craik run`"
+            f" run `craik {stage} {study.shown} --out {out}` first, or `craik run`"
         )
 
 

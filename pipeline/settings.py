@@ -39,6 +39,11 @@ class StudyFile:
         return self.first.name
 
     @property
+    def shown(self) -> str:
+        """What to type for this study: a ready-made one's name, or the file's path."""
+        return self.path.stem if self.path == ready_made().get(self.path.stem) else str(self.path)
+
+    @property
     def first(self) -> Study:
         """The study of the first variant; what does not vary is read off it."""
         return next(iter(self.variants.values()))
