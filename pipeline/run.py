@@ -84,7 +84,8 @@ def run(
             print(
                 f"note: jobs here were made by craik {other}, this is {version()}", file=sys.stderr
             )
-        outcome = _work(folder, part, modules, jobs or default_jobs())
+        folders = [folder, *(RunFolder(out / name) for name in study.variants if name)]
+        outcome = _work(folders, part, modules, jobs or default_jobs())
         if report:
             write_report(out)
     return Ran(outcome, len(waiting), len(part.jobs) - len(waiting))
@@ -184,11 +185,12 @@ def _record(folder: RunFolder, study: StudyFile, specs: Specs, outside: Explorat
             folder.copy_task_file(file)
 
 
-def _work(folder: RunFolder, graph: Graph, modules: Modules, jobs: int) -> Outcome:
+def _work(folders: list[RunFolder], graph: Graph, modules: Modules, jobs: int) -> Outcome:
+    folder = folders[0]
     tasks = [Task(job, folder.root, version(), modules) for job in due(folder.root, graph)]
     if not tasks:
         return Outcome()
-    watching = _Recorder(watcher(folder.root, len(tasks)), folder)
+    watching = _Recorder(watcher(folder.root, len(tasks)), folders)
     try:
         return execute(tasks, jobs, watching)
     finally:
@@ -198,14 +200,15 @@ def _work(folder: RunFolder, graph: Graph, modules: Modules, jobs: int) -> Outco
 class _Recorder:
     """Passes on what happens, and records the devices that the first job reports."""
 
-    def __init__(self, inner: Any, folder: RunFolder) -> None:
-        self.inner, self._folder = inner, folder
+    def __init__(self, inner: Any, folders: list[RunFolder]) -> None:
+        self.inner, self._folders = inner, folders
         self.started, self.skipped, self.tick = inner.started, inner.skipped, inner.tick
 
     def finished(self, job: Any, result: Result) -> None:
         """Record devices, then pass on."""
-        if result.devices and not self._folder.record.get("device"):
-            self._folder.update_record(**result.devices)
+        if result.devices and not self._folders[0].record.get("device"):
+            for folder in self._folders:
+                folder.update_record(**result.devices)
         self.inner.finished(job, result)
 
 

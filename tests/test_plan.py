@@ -1,0 +1,73 @@
+"""`craik plan`: totals over the graph of jobs, with estimates of the largest job and of all."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline.plan import as_json, plan, size
+from pipeline.settings import load_study
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What planning sets for its process stays within its test."""
+    before = os.environ.copy()
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def estimate(study: Any, spec: Any, stage: str, steps: int) -> dict[str, Any]:
+    """Numbers that are easy to add up."""
+    updates = steps // 4
+    return {
+        "parameters": 10,
+        "memory_bytes": 1000 + steps,
+        "disk_bytes": 7,
+        "updates": updates,
+        "seconds": float(steps),
+    }
+
+
+def test_a_plan_adds_up() -> None:
+    study = load_study("desk", None, ["transfer.arms.equal={equal_total=true}"])
+    rows = {row.stage: row for row in plan(study, estimate)}
+    explore, transfer, evaluate = rows["explore"], rows["transfer"], rows["evaluate"]
+    # three seeds and the random baseline, which learns nothing
+    assert (explore.jobs, explore.env_steps, explore.updates) == (4, 4 * 16_000, 3 * 4_000)
+    # four arms of 10,000 steps and one with the exploration's on top, three seeds each
+    assert (transfer.jobs, transfer.env_steps) == (15, 3 * (4 * 10_000 + 26_000))
+    assert transfer.updates == transfer.env_steps // 4
+    assert transfer.memory_bytes == 1000 + 26_000
+    assert transfer.disk_bytes == 15 * 7
+    assert evaluate.jobs == 15 + 2
+    data = as_json(study, list(rows.values()), jobs=2)
+    assert data["total"]["seconds"] == (3 * 16_000 + transfer.env_steps) / 2
+    assert data["total"]["memory_bytes_per_job"] == 27_000
+
+
+def test_variants_are_planned_apart_and_share_explorations(tmp_path: Any) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(
+        '[tasks]\nexplore = "desk/free"\ntransfer = ["desk/reach"]\n'
+        '[[variants]]\nname = "a"\n[[variants]]\nname = "b"\nset = { "transfer.steps" = 5_000 }\n'
+    )
+    rows = plan(load_study(path), estimate)
+    assert [(row.variant, row.stage) for row in rows] == [
+        ("a", "explore"),
+        ("a", "transfer"),
+        ("a", "evaluate"),
+        ("b", "transfer"),
+        ("b", "evaluate"),
+    ]
+
+
+def test_sizes_are_readable() -> None:
+    assert [size(n) for n in (10, 2048, 5 * 2**20, 3 * 2**29)] == [
+        "10 B",
+        "2 KiB",
+        "5 MiB",
+        "1.5 GiB",
+    ]
