@@ -36,6 +36,10 @@ def share_cores(environment: MutableMapping[str, str], jobs: int) -> None:
     share = max(1, cores() // jobs)
     environment.setdefault("OMP_NUM_THREADS", str(share))
     environment.setdefault("NPROC", str(share))  # size of XLA:CPU's thread pool
+    # XLA:CPU allocates its temporaries anew at every call, and glibc gives large blocks back to the
+    # kernel at once: page faults took a tenth of an update.
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**33))
     # llvmpipe's own threads cost more than they bring when there is a process per core
     environment.setdefault("LP_NUM_THREADS", "0" if share == 1 else str(share))
     if share == 1 and not gpus():
