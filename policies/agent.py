@@ -266,11 +266,7 @@ def _change_size(model: RSSM) -> int:
     """Length of `Steps.change`: the observed vector, or the features where there are images."""
     if model.encoder.observation.images:
         return features_size(model.settings)
-    return sum(
-        net.output.bias.shape[0]
-        for net in model.decoder.vectors.values()
-        if net.output.bias is not None
-    )
+    return sum(net.output.bias.shape[0] for net in model.decoder.vectors.values())
 
 
 def _imagination_starts(

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.settings import Settings
+from world_models.settings import Bins
 
 Planner = Literal["none", "cem", "mppi", "mcts"]
 
@@ -13,54 +14,62 @@ class AgentSettings(Settings):
     """Which parts make up the agent."""
 
     world_model: Literal["rssm", "muzero", "none"] = Field(
-        "rssm", description="Dreamer-style, MuZero-style, or the model-free control."
+        default="rssm", description="Dreamer-style, MuZero-style, or the model-free control."
     )
     curiosity: Literal["disagreement", "rnd", "none"] = Field(
-        "disagreement", description="Exploration bonus; none explores with a random policy."
+        default="disagreement", description="Exploration bonus; none explores with a random policy."
     )
 
 
 class PlanningSettings(Settings):
     """Who plans, set apart for each role."""
 
-    collect: Planner = Field("none", description="While collecting env steps.")
-    learn: Planner = Field("none", description="For the policy's training targets.")
-    evaluate: Planner = Field("none", description="When acting at evaluation.")
+    collect: Planner = Field(default="none", description="While collecting env steps.")
+    learn: Planner = Field(default="none", description="For the policy's training targets.")
+    evaluate: Planner = Field(default="none", description="When acting at evaluation.")
 
 
 class BehaviourSettings(Settings):
     """Actor-critic learnt in imagination (DreamerV3, arXiv 2301.04104)."""
 
-    width: int = Field(128, ge=8, description="Units of actor and critic layers.")
-    layers: int = Field(2, ge=1, description="Hidden layers of actor and critic.")
+    width: int = Field(default=128, ge=8, description="Units of actor and critic layers.")
+    layers: int = Field(default=2, ge=1, description="Hidden layers of actor and critic.")
     imagination_starts: int = Field(
-        64, ge=1, description="Posterior states per batch from which to imagine."
+        default=64, ge=1, description="Posterior states per batch from which to imagine."
     )
-    imagination_horizon: int = Field(10, ge=1, description="Imagined steps.")
-    discount: float = Field(0.97, gt=0, lt=1, description="Discount per agent step.")
-    lambda_: float = Field(0.95, ge=0, le=1, alias="lambda", description="Lambda-return mixing.")
+    imagination_horizon: int = Field(default=10, ge=1, description="Imagined steps.")
+    discount: float = Field(default=0.97, gt=0, lt=1, description="Discount per agent step.")
+    lambda_: float = Field(
+        default=0.95, ge=0, le=1, alias="lambda", description="Lambda-return mixing."
+    )
     estimator: Literal["auto", "dynamics", "reinforce"] = Field(
-        "auto",
+        default="auto",
         description="Actor gradient: through the model, by likelihood ratio, or by action kind.",
     )
-    entropy: float = Field(3e-4, ge=0, description="Weight of the actor's entropy.")
+    entropy: float = Field(default=3e-4, ge=0, description="Weight of the actor's entropy.")
     return_floor: float = Field(
-        0.03, gt=0, description="Returns are divided by max(P95 - P5, this)."
+        default=0.03, gt=0, description="Returns are divided by max(P95 - P5, this)."
     )
     reward_unit: Literal["1-discount", "1"] = Field(
-        "1-discount",
+        default="1-discount",
         description="Imagined rewards are multiplied by this, so values stay near one.",
     )
-    slow_critic: float = Field(0.98, ge=0, lt=1, description="Decay of the slow critic per update.")
-    min_std: float = Field(0.1, gt=0, description="Least standard deviation of the actor.")
-    max_std: float = Field(0.7, gt=0, description="Largest standard deviation of the actor.")
-    bins: int = Field(255, ge=3, description="Two-hot bins of the value, symexp-spaced.")
+    slow_critic: float = Field(
+        default=0.98, ge=0, lt=1, description="Decay of the slow critic per update."
+    )
+    min_std: float = Field(default=0.1, gt=0, description="Least standard deviation of the actor.")
+    max_std: float = Field(
+        default=0.7, gt=0, description="Largest standard deviation of the actor."
+    )
+    bins: Bins = Field(default=255, ge=3, description="Two-hot bins of the value, symexp-spaced.")
 
 
 class CuriositySettings(Settings):
     """Exploration bonuses (Plan2Explore, arXiv 2005.05960; RND, arXiv 1810.12894)."""
 
-    heads: int = Field(5, ge=2, description="Ensemble members of `disagreement`.")
-    width: int = Field(128, ge=8, description="Units of the ensemble's and RND's hidden layers.")
-    layers: int = Field(1, ge=1, description="Hidden layers of each head.")
-    learning_rate: float = Field(6e-4, gt=0, description="Learning rate of the explorer.")
+    heads: int = Field(default=5, ge=2, description="Ensemble members of `disagreement`.")
+    width: int = Field(
+        default=128, ge=8, description="Units of the ensemble's and RND's hidden layers."
+    )
+    layers: int = Field(default=1, ge=1, description="Hidden layers of each head.")
+    learning_rate: float = Field(default=6e-4, gt=0, description="Learning rate of the explorer.")

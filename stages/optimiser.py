@@ -1,6 +1,6 @@
 """LaProp with adaptive gradient clipping, one learning rate per component (DreamerV3's choice)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,15 @@ def adaptive_clip(factor: float, floor: float = 1e-3) -> optax.GradientTransform
     `floor` stands in for the norm of arrays near zero, so that zero-initialised layers can move.
     """
 
-    def update(gradients: PyTree, state: optax.EmptyState, params: PyTree | None = None):
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
         def clip(gradient: Array, parameter: Array) -> Array:
             limit = factor * jnp.maximum(jnp.linalg.norm(parameter), floor)
             norm = jnp.linalg.norm(gradient)
             return gradient * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
 
-        return jax.tree.map(clip, gradients, params), state
+        return jax.tree.map(clip, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -33,7 +35,7 @@ def adaptive_clip(factor: float, floor: float = 1e-3) -> optax.GradientTransform
 class LaPropState(NamedTuple):
     """Moments of LaProp: `square` of gradients, `momentum` of normalised gradients."""
 
-    count: Int[Array, ""]
+    number: Int[Array, ""]  # of updates so far
     square: PyTree
     momentum: PyTree
 
@@ -50,23 +52,25 @@ def laprop(
         zeros = jax.tree.map(jnp.zeros_like, params)
         return LaPropState(jnp.zeros((), jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
 
-    def update(gradients: PyTree, state: LaPropState, params: PyTree | None = None):
-        count = state.count + 1
+    def update(
+        updates: PyTree, state: Any, params: PyTree | None = None
+    ) -> tuple[PyTree, LaPropState]:
+        number = state.number + 1
         squares = jax.tree.map(
-            lambda s, g: square * s + (1 - square) * jnp.square(g), state.square, gradients
+            lambda s, g: square * s + (1 - square) * jnp.square(g), state.square, updates
         )
-        square_bias = 1 - square**count
+        square_bias = 1 - square**number
         moments = jax.tree.map(
             lambda m, g, s: (
                 momentum * m + (1 - momentum) * g / (jnp.sqrt(s / square_bias) + epsilon)
             ),
             state.momentum,
-            gradients,
+            updates,
             squares,
         )
-        momentum_bias = 1 - momentum**count
-        updates = jax.tree.map(lambda m: m / momentum_bias, moments)
-        return updates, LaPropState(count, squares, moments)
+        momentum_bias = 1 - momentum**number
+        corrected = jax.tree.map(lambda m: m / momentum_bias, moments)
+        return corrected, LaPropState(number, squares, moments)
 
     return optax.GradientTransformation(init, update)
 

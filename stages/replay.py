@@ -98,7 +98,8 @@ class Replay:
             else:
                 raise ValueError("replay holds hardly any episode that was not dropped")
         return {
-            key: out[key].reshape(*shape, length, *out[key].shape[2:]) for key in out.dtype.names
+            key: out[key].reshape(*shape, length, *out[key].shape[2:])
+            for key in self.dtype.names or ()
         }
 
     def ready(self, length: int) -> bool:
@@ -112,7 +113,7 @@ class Replay:
         )
 
     def state(self) -> tuple[dict[str, Any], np.ndarray]:
-        """What a checkpoint keeps: a JSON-able table and the open chunks. Full chunks are written."""
+        """What a checkpoint keeps: a JSON-able table and open chunks. Full chunks are written."""
         for index, stream in enumerate(self.streams):
             for number in range(len(stream.chunks)):
                 if not self._open(stream, number):

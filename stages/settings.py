@@ -28,65 +28,85 @@ class TaskSettings(TaskOptions):
         min_length=1, description="Tasks with rewards to transfer to; a split stands for its tasks."
     )
     transfer_limit: int | None = Field(
-        None, ge=1, description="Use only the first so many transfer tasks; none uses all."
+        default=None, ge=1, description="Use only the first so many transfer tasks; none uses all."
     )
 
 
 class TrainingSettings(Settings):
     """[training]: collecting and learning, the same in exploration and transfer."""
 
-    environments: int = Field(8, ge=1, description="Copies of the task stepped as one batch.")
-    workers: int = Field(0, ge=0, description="Simulator processes; 0 steps in this process.")
+    environments: int = Field(
+        default=8, ge=1, description="Copies of the task stepped as one batch."
+    )
+    workers: int = Field(
+        default=0, ge=0, description="Simulator processes; 0 steps in this process."
+    )
     step_timeout: float = Field(
-        60.0, gt=0, description="Seconds after which a worker counts as hung."
+        default=60.0, gt=0, description="Seconds after which a worker counts as hung."
     )
-    batch_size: int = Field(16, ge=1, description="Sequences per update.")
-    batch_length: int = Field(32, ge=2, description="Steps per sequence.")
+    batch_size: int = Field(default=16, ge=1, description="Sequences per update.")
+    batch_length: int = Field(default=32, ge=2, description="Steps per sequence.")
     env_steps_per_update: float = Field(
-        4.0, gt=0, description="Env steps collected for each update (the update ratio)."
+        default=4.0, gt=0, description="Env steps collected for each update (the update ratio)."
     )
-    updates_per_call: int = Field(10, ge=1, description="Updates scanned in one jitted call.")
+    updates_per_call: int = Field(
+        default=10, ge=1, description="Updates scanned in one jitted call."
+    )
     random_steps: int = Field(
-        800, ge=0, description="Random env steps first, where no carried actor collects them."
+        default=800,
+        ge=0,
+        description="Random env steps first, where no carried actor collects them.",
     )
     overlap: bool = Field(
-        False, description="Collect while learning; off alternates strictly and reproducibly."
+        default=False,
+        description="Collect while learning; off alternates strictly and reproducibly.",
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Compute precision.")
-    model_learning_rate: float = Field(6e-4, gt=0, description="World model.")
-    actor_learning_rate: float = Field(5e-4, gt=0, description="Actor.")
-    critic_learning_rate: float = Field(5e-4, gt=0, description="Critic.")
-    gradient_clip: float = Field(0.3, gt=0, description="Adaptive gradient clipping factor (AGC).")
-    warmup_updates: int = Field(0, ge=0, description="Linear learning-rate warm-up.")
-    checkpoint_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Compute precision."
+    )
+    model_learning_rate: float = Field(default=6e-4, gt=0, description="World model.")
+    actor_learning_rate: float = Field(default=5e-4, gt=0, description="Actor.")
+    critic_learning_rate: float = Field(default=5e-4, gt=0, description="Critic.")
+    gradient_clip: float = Field(
+        default=0.3, gt=0, description="Adaptive gradient clipping factor (AGC)."
+    )
+    warmup_updates: int = Field(default=0, ge=0, description="Linear learning-rate warm-up.")
+    checkpoint_minutes: float = Field(default=5.0, gt=0, description="Minutes between checkpoints.")
 
 
 class ReplaySettings(Settings):
     """[replay]: sequences in host memory, then in memory-mapped files."""
 
-    memory_gib: float = Field(1.0, gt=0, description="Host memory before spilling to disk, GiB.")
-    disk_gib: float = Field(8.0, ge=0, description="Disk for spilled chunks; then the oldest go.")
-    chunk: int = Field(256, ge=8, description="Steps per chunk.")
+    memory_gib: float = Field(
+        default=1.0, gt=0, description="Host memory before spilling to disk, GiB."
+    )
+    disk_gib: float = Field(
+        default=8.0, ge=0, description="Disk for spilled chunks; then the oldest go."
+    )
+    chunk: int = Field(default=256, ge=8, description="Steps per chunk.")
 
 
 class ExploreSettings(Settings):
     """[explore]: reward-free exploration."""
 
-    steps: int = Field(16_000, ge=0, description="Env steps; 0 leaves exploration out.")
+    steps: int = Field(default=16_000, ge=0, description="Env steps; 0 leaves exploration out.")
 
 
 class Arm(Settings):
     """One row of [transfer.arms]: what is carried over, and the controls."""
 
-    carry: tuple[str, ...] = Field((), description="Components or groups carried over.")
+    carry: tuple[str, ...] = Field(default=(), description="Components or groups carried over.")
     prior_steps: int = Field(
-        0, ge=0, description="First env steps collected by the frozen exploration agent."
+        default=0, ge=0, description="First env steps collected by the frozen exploration agent."
     )
     replay_share: float = Field(
-        0.0, ge=0, lt=1, description="Share of each batch drawn from the exploration's replay."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each batch drawn from the exploration's replay.",
     )
     equal_total: bool = Field(
-        False, description="Also gets the exploration's env steps, as more fine-tuning."
+        default=False, description="Also gets the exploration's env steps, as more fine-tuning."
     )
 
     @property
@@ -108,19 +128,25 @@ def _default_arms() -> dict[str, Arm]:
 class TransferSettings(Settings):
     """[transfer]: fine-tuning with the task's rewards."""
 
-    steps: int = Field(10_000, ge=1, description="Env steps of fine-tuning.")
+    steps: int = Field(default=10_000, ge=1, description="Env steps of fine-tuning.")
     arms: dict[str, Arm] = Field(default_factory=_default_arms, min_length=1)
 
 
 class EvaluateSettings(Settings):
     """[evaluate]: fresh episodes on fixed seeds that training never uses."""
 
-    episodes: int = Field(32, ge=1, description="Episodes of the zero-shot and final evaluation.")
-    curve_points: int = Field(10, ge=1, description="Evaluations along the fine-tuning curve.")
-    curve_episodes: int = Field(16, ge=1, description="Episodes per point of the curve.")
-    environments: int = Field(16, ge=1, description="Copies of the task stepped as one batch.")
-    video_episodes: int = Field(2, ge=0, description="Episodes filmed; 0 makes no videos.")
-    video_steps: int = Field(200, ge=2, description="Longest film, in agent steps.")
+    episodes: int = Field(
+        default=32, ge=1, description="Episodes of the zero-shot and final evaluation."
+    )
+    curve_points: int = Field(
+        default=10, ge=1, description="Evaluations along the fine-tuning curve."
+    )
+    curve_episodes: int = Field(default=16, ge=1, description="Episodes per point of the curve.")
+    environments: int = Field(
+        default=16, ge=1, description="Copies of the task stepped as one batch."
+    )
+    video_episodes: int = Field(default=2, ge=0, description="Episodes filmed; 0 makes no videos.")
+    video_steps: int = Field(default=200, ge=2, description="Longest film, in agent steps.")
 
 
 class Study(Settings):
@@ -129,7 +155,9 @@ class Study(Settings):
     name: str = Field(
         min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The study's name."
     )
-    seeds: int | tuple[int, ...] = Field(3, description="How many seeds, or the seeds themselves.")
+    seeds: int | tuple[int, ...] = Field(
+        default=3, description="How many seeds, or the seeds themselves."
+    )
     tasks: TaskSettings
     agent: AgentSettings = AgentSettings()
     model: ModelSettings = ModelSettings()

@@ -67,7 +67,7 @@ class Counters:
 
 
 class TrainingLoop:
-    """One job's training. `at_point(loop)` is called at the start and at evenly spaced env steps."""
+    """One job's training; `at_point(loop)` is called at the start and at equal env steps."""
 
     def __init__(
         self,
@@ -89,7 +89,9 @@ class TrainingLoop:
         key = component_key(plan.seed, plan.stage, "training")
         self.update_key, act_key, prior_key = jax.random.split(key, 3)
         self.state = initial_state(agent, training)
-        self.step = build_step(training, study.curiosity.learning_rate, plan.stage)
+        # frozen settings have a hash, which type checkers do not see
+        rate = study.curiosity.learning_rate
+        self.step = build_step(training, rate, plan.stage)  # pyright: ignore[reportArgumentType]
         collect = study.planning.collect
         self.actor = AgentActor(spec, agent, self.number, act_key, planner=collect, greedy=False)
         self.prior = plan.prior and AgentActor(

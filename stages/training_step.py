@@ -9,7 +9,7 @@ compiler adds the all-reduce.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -70,9 +70,10 @@ def build_step(training: TrainingSettings, explorer_rate: float, stage: str) -> 
             return agent_loss(agent, batch, update_key, stage=stage, dtype=dtype)
 
         (_, aux), gradients = eqx.filter_value_and_grad(loss, has_aux=True)(params)
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser, params)
+        raw, optimiser_state = optimiser.update(gradients, state.optimiser, params)
+        updates = cast(Agent, raw)  # of the same structure, which optax cannot tell
         warmup = jnp.minimum(1.0, (state.updates + 1) / warmup_updates)
-        params = optax.apply_updates(params, descend(updates, rates, warmup))
+        params = eqx.apply_updates(params, descend(updates, rates, warmup))
         agent = settle(eqx.combine(params, rest), aux)
         metrics = aux.metrics | {"gradient/norm": optax.global_norm(gradients)}
         return TrainingState(agent, optimiser_state, state.updates + 1), metrics

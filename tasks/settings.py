@@ -15,23 +15,30 @@ class TaskOptions(Settings):
     """How tasks are built; the same in pretraining and transfer. Recorded in every run."""
 
     observe: tuple[Literal["state", "image"], ...] = Field(
-        ("state",), min_length=1, description="What the agent sees: state vectors, images, or both."
+        default=("state",),
+        min_length=1,
+        description="What the agent sees: state vectors, images, or both.",
     )
-    image_size: int = Field(64, ge=16, le=256, description="Side of square image observations, px.")
+    image_size: int = Field(
+        default=64, ge=16, le=256, description="Side of square image observations, px."
+    )
     render: Literal["fast", "native"] = Field(
-        "fast",
+        default="fast",
         description="fast leaves out shadows, reflections and antialiasing; native is the suite's.",
     )
     action_repeat: int = Field(
-        1, ge=1, le=16, description="Simulator steps per agent action; rewards are summed."
+        default=1, ge=1, le=16, description="Simulator steps per agent action; rewards are summed."
     )
     episode_length: int | None = Field(
-        None, ge=2, description="Cap on agent steps per episode; none keeps the suite's own limit."
+        default=None,
+        ge=2,
+        description="Cap on agent steps per episode; none keeps the suite's own limit.",
     )
     rewards: Literal["corrected", "stock"] = Field(
-        "corrected", description="RoboDesk: repaired dense rewards, or the published package's own."
+        default="corrected",
+        description="RoboDesk: repaired dense rewards, or the published package's own.",
     )
     goals: Literal["visible", "hidden"] = Field(
-        "visible", description="Meta-World: whether the observation shows the goal."
+        default="visible", description="Meta-World: whether the observation shows the goal."
     )
-    video_size: int = Field(200, ge=64, le=1024, description="Side of rendered videos, px.")
+    video_size: int = Field(default=200, ge=64, le=1024, description="Side of rendered videos, px.")

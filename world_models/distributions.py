@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 def symlog(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """sign(x) ln(1 + |x|): compresses large magnitudes, near identity at zero (2301.04104 eq. 9)."""
+    """sign(x) ln(1 + |x|): compresses large magnitudes, near identity at 0 (2301.04104 eq. 9)."""
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
@@ -55,7 +55,7 @@ def two_hot(x: Float[Array, "*batch"], number: int) -> Float[Array, "*batch bins
 
 
 def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:
-    """Log-probabilities of the softmax with `share` of a uniform mixed in (2301.04104 section 3)."""
+    """Log-probabilities of the softmax with `share` of a uniform mixed in (2301.04104, 3)."""
     log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
     if share == 0:
         return log_probabilities
@@ -76,7 +76,7 @@ def sample_one_hot(
 def categorical_kl(
     left: Float[Array, "*b latents c"], right: Float[Array, "*b latents c"]
 ) -> Float[Array, "*b"]:
-    """KL(left || right) in nats, summed over independent latents; arguments are log-probabilities."""
+    """KL(left || right) in nats of log-probabilities, summed over independent latents."""
     return (jnp.exp(left) * (left - right)).sum((-2, -1))
 
 

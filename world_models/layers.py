@@ -24,23 +24,14 @@ class Linear(eqx.Module):
     """Affine map; `scale=0` starts at zero."""
 
     weight: Float[Array, "inputs outputs"]
-    bias: Float[Array, " outputs"] | None
+    bias: Float[Array, " outputs"]
 
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        scale: float = 1.0,
-        bias: bool = True,
-        key: PRNGKeyArray,
-    ):
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0, key: PRNGKeyArray):
         self.weight = truncated_normal(key, (inputs, outputs), inputs, scale)
-        self.bias = jnp.zeros(outputs) if bias else None
+        self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        y = x.astype(self.weight.dtype) @ self.weight
-        return y if self.bias is None else y + self.bias
+        return x.astype(self.weight.dtype) @ self.weight + self.bias
 
 
 class BlockLinear(eqx.Module):

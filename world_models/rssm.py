@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tasks.contract import ArraySpec
-from world_models.contract import Batch
+from world_models.contract import Batch, WorldModel
 from world_models.distributions import (
     TwoHot,
     categorical_entropy,
@@ -205,7 +205,7 @@ class RSSM(eqx.Module):
         return jax.nn.sigmoid(self.reward_head.continuation(features)[0].astype(jnp.float32))
 
     def loss(
-        self, batch: Batch, start: State, slow_model: "RSSM | None", key: PRNGKeyArray
+        self, batch: Batch, start: State, slow_model: WorldModel | None, key: PRNGKeyArray
     ) -> tuple[dict[str, Float[Array, ""]], State]:
         """Mean losses over the batch by the names in `LOSSES`, and the posterior states [B, T].
 

@@ -1,34 +1,49 @@
 """Settings of the world model: sizes, losses, and how observations go in and come out."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tasks.settings import Settings
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"must be odd, so that one bin is exactly 0; got {number}")
+    return number
+
+
+Bins = Annotated[int, AfterValidator(_odd)]
 
 
 class ModelSettings(Settings):
     """Recurrent state-space model (RSSM). Sizes follow one width unless they are set apart."""
 
-    width: int = Field(128, ge=8, description="Units of every hidden layer.")
-    layers: int = Field(2, ge=1, description="Hidden layers of encoder, decoder and heads.")
-    recurrent: int = Field(128, ge=8, description="Units of the recurrent state.")
-    blocks: int = Field(1, ge=1, description="Blocks of the recurrent core; divides `recurrent`.")
-    latents: int = Field(8, ge=1, description="Categorical latents per step.")
-    classes: int = Field(8, ge=2, description="Classes per latent.")
-    image_encoder: Literal["patches", "convolutions"] = Field(
-        "patches", description="Matrix products over patches (fast on CPU) or convolutions."
+    width: int = Field(default=128, ge=8, description="Units of every hidden layer.")
+    layers: int = Field(default=2, ge=1, description="Hidden layers of encoder, decoder and heads.")
+    recurrent: int = Field(default=128, ge=8, description="Units of the recurrent state.")
+    blocks: int = Field(
+        default=1, ge=1, description="Blocks of the recurrent core; divides `recurrent`."
     )
-    image_depth: int = Field(16, ge=2, description="Channels of the first image layer.")
-    unimix: float = Field(0.01, ge=0, lt=1, description="Uniform share mixed into categoricals.")
-    free_nats: float = Field(1.0, ge=0, description="KL below this is not trained.")
-    bins: int = Field(255, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
-    reconstruction_scale: float = Field(1.0, ge=0, description="Weight of `reconstruction`.")
-    reward_scale: float = Field(1.0, ge=0, description="Weight of `reward`.")
-    continue_scale: float = Field(1.0, ge=0, description="Weight of `continue`.")
+    latents: int = Field(default=8, ge=1, description="Categorical latents per step.")
+    classes: int = Field(default=8, ge=2, description="Classes per latent.")
+    image_encoder: Literal["patches", "convolutions"] = Field(
+        default="patches", description="Matrix products over patches (fast on CPU) or convolutions."
+    )
+    image_depth: int = Field(default=16, ge=2, description="Channels of the first image layer.")
+    unimix: float = Field(
+        default=0.01, ge=0, lt=1, description="Uniform share mixed into categoricals."
+    )
+    free_nats: float = Field(default=1.0, ge=0, description="KL below this is not trained.")
+    bins: Bins = Field(default=255, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
+    reconstruction_scale: float = Field(
+        default=1.0, ge=0, description="Weight of `reconstruction`."
+    )
+    reward_scale: float = Field(default=1.0, ge=0, description="Weight of `reward`.")
+    continue_scale: float = Field(default=1.0, ge=0, description="Weight of `continue`.")
     dynamics_scale: float = Field(
-        1.0, ge=0, description="Weight of `dynamics` (prior to posterior)."
+        default=1.0, ge=0, description="Weight of `dynamics` (prior to posterior)."
     )
     representation_scale: float = Field(
-        0.1, ge=0, description="Weight of `representation` (posterior to prior)."
+        default=0.1, ge=0, description="Weight of `representation` (posterior to prior)."
     )
