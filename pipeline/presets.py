@@ -126,12 +126,14 @@ def paper(width: int) -> Table:
             "latents": 32,
             "classes": classes,
             "image_depth": max(2, width // 16),
+            "bins": 255,
         },
         "behaviour": {
             "width": width,
             "layers": 3,
             "imagination_starts": 16 * 64,
             "imagination_horizon": 15,
+            "bins": 255,
         },
         "curiosity": {"width": width, "learning_rate": 4e-5},
         "training": {

@@ -48,7 +48,7 @@ class BehaviourSettings(Settings):
     )
     entropy: float = Field(default=3e-4, ge=0, description="Weight of the actor's entropy.")
     return_floor: float = Field(
-        default=0.03, gt=0, description="Returns are divided by max(P95 - P5, this)."
+        default=0.1, gt=0, description="Returns are divided by max(P95 - P5, this)."
     )
     reward_unit: Literal["1-discount", "1"] = Field(
         default="1-discount",
@@ -61,7 +61,7 @@ class BehaviourSettings(Settings):
     max_std: float = Field(
         default=0.7, gt=0, description="Largest standard deviation of the actor."
     )
-    bins: Bins = Field(default=255, ge=3, description="Two-hot bins of the value, symexp-spaced.")
+    bins: Bins = Field(default=63, ge=3, description="Two-hot bins of the value, symexp-spaced.")
 
 
 class CuriositySettings(Settings):

@@ -44,8 +44,8 @@ class TrainingSettings(Settings):
     step_timeout: float = Field(
         default=60.0, gt=0, description="Seconds after which a worker counts as hung."
     )
-    batch_size: int = Field(default=16, ge=1, description="Sequences per update.")
-    batch_length: int = Field(default=32, ge=2, description="Steps per sequence.")
+    batch_size: int = Field(default=32, ge=1, description="Sequences per update.")
+    batch_length: int = Field(default=16, ge=2, description="Steps per sequence.")
     env_steps_per_update: float = Field(
         default=4.0, gt=0, description="Env steps collected for each update (the update ratio)."
     )
@@ -89,7 +89,7 @@ class ReplaySettings(Settings):
 class ExploreSettings(Settings):
     """[explore]: reward-free exploration."""
 
-    steps: int = Field(default=16_000, ge=0, description="Env steps; 0 leaves exploration out.")
+    steps: int = Field(default=12_000, ge=0, description="Env steps; 0 leaves exploration out.")
 
 
 class Arm(Settings):
@@ -128,7 +128,7 @@ def _default_arms() -> dict[str, Arm]:
 class TransferSettings(Settings):
     """[transfer]: fine-tuning with the task's rewards."""
 
-    steps: int = Field(default=10_000, ge=1, description="Env steps of fine-tuning.")
+    steps: int = Field(default=6_000, ge=1, description="Env steps of fine-tuning.")
     arms: dict[str, Arm] = Field(default_factory=_default_arms, min_length=1)
 
 

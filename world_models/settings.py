@@ -35,7 +35,7 @@ class ModelSettings(Settings):
         default=0.01, ge=0, lt=1, description="Uniform share mixed into categoricals."
     )
     free_nats: float = Field(default=1.0, ge=0, description="KL below this is not trained.")
-    bins: Bins = Field(default=255, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
+    bins: Bins = Field(default=63, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
     reconstruction_scale: float = Field(
         default=1.0, ge=0, description="Weight of `reconstruction`."
     )
