@@ -1,6 +1,6 @@
 """The actor: features to a distribution over actions, continuous or discrete."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from world_models.layers import MLP
 UNIMIX = 0.01  # uniform share of discrete policies (2301.04104)
 
 
+@runtime_checkable
 class ActionDistribution(Protocol):
     """A distribution over one action vector: numbers in [-1, 1], or a one-hot choice."""
 

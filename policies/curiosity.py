@@ -4,7 +4,7 @@ Each curiosity is the whole `explorer` component, its running statistics include
 class with these three methods and a line in `build_curiosity`.
 """
 
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -27,6 +27,7 @@ class Steps(NamedTuple):
     valid: Bool[Array, " n"]
 
 
+@runtime_checkable
 class Curiosity(Protocol):
     """Loss, running update and bonus of an exploration method."""
 
@@ -34,7 +35,7 @@ class Curiosity(Protocol):
         """Training loss over real steps."""
         ...
 
-    def follow(self, steps: Steps) -> Self:
+    def follow(self, steps: Steps) -> "Curiosity":
         """The same with running statistics updated on the batch."""
         ...
 

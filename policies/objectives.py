@@ -3,7 +3,7 @@
 Both read features only, so any planner runs on any world model.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -13,6 +13,7 @@ from policies.curiosity import Curiosity
 from world_models.contract import WorldModel
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Reward of a step, discount after it, value at the end; all of one unbatched step."""
 

@@ -5,7 +5,7 @@ through `imagine` and `features`, the behaviour through its action distribution,
 want through an `Objective`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -25,6 +25,7 @@ class Plan(NamedTuple):
     value_target: Float[Array, ""] | None = None
 
 
+@runtime_checkable
 class Planner(Protocol):
     """Plans for one unbatched state; the caller maps over environments. Consumes `key`."""
 

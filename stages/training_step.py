@@ -75,7 +75,7 @@ def build_step(training: TrainingSettings, explorer_rate: float, stage: str) -> 
         warmup = jnp.minimum(1.0, (state.updates + 1) / warmup_updates)
         params = eqx.apply_updates(params, descend(updates, rates, warmup))
         agent = settle(eqx.combine(params, rest), aux)
-        metrics = aux.metrics | {"gradient/norm": optax.global_norm(gradients)}
+        metrics = aux.metrics | {"gradient/norm": optax.tree.norm(gradients)}
         return TrainingState(agent, optimiser_state, state.updates + 1), metrics
 
     def run(

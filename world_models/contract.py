@@ -1,7 +1,7 @@
 """What every world model offers to planners, behaviours and the training engine."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
@@ -9,6 +9,7 @@ State = PyTree[Array]
 Batch = Mapping[str, Any]  # [B, T, ...] arrays: observation keys, action, reward, is_first, ...
 
 
+@runtime_checkable
 class WorldModel(Protocol):
     """Methods take one unbatched sample; the caller maps (batch) and scans (time).
 
