@@ -57,10 +57,12 @@ def save(
     (partial / "components.json").write_text(json.dumps(table, indent=1))
     (partial / "complete").touch()
     final = folder / name
+    if final == latest(folder):  # it counts until this one does, so it keeps its place
+        final = folder / f"{name}-again"
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     pointer = folder / "latest.partial"
-    pointer.write_text(name)
+    pointer.write_text(final.name)
     os.replace(pointer, folder / "latest")
     for old in folder.iterdir():
         if old.is_dir() and old != final:

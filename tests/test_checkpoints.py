@@ -1,0 +1,115 @@
+"""Checkpoints: round trips, subsets, one-line errors, and no moment without a good one."""
+
+import shutil
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stages import checkpoints
+from stages.checkpoints import CheckpointError, restore_component, save
+from tests import tiny
+
+WIDE = tiny.MODEL.model_copy(update={"width": 24})
+
+
+def equal(one: object, other: object) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    agent = tiny.agent(stage="explore", seed=1)
+    save(tmp_path / "checkpoint", "updates-1", agent.components())
+    return tmp_path
+
+
+def test_round_trip(folder: Path) -> None:
+    saved, fresh = (tiny.agent(stage="explore", seed=seed) for seed in (1, 2))
+    for name, part in fresh.components().items():
+        restored = restore_component(folder, name, part)
+        assert equal(restored, getattr(saved, name))
+        assert jax.tree.structure(restored) == jax.tree.structure(part)
+    assert not equal(fresh.encoder, saved.encoder)
+    table = checkpoints.components(folder / "checkpoint")
+    assert table == {n: checkpoints.describe(p) for n, p in saved.components().items()}
+    actor = eqx.filter(saved.actor, eqx.is_array)
+    assert table["actor"]["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(actor))
+
+
+def test_training_state_round_trip(tmp_path: Path) -> None:
+    training = {"a": jnp.arange(3.0), "number": jnp.array(7, jnp.int32)}
+    tails = np.zeros(2, [("x", np.float32, (3,))])
+    found = save(tmp_path, "one", {"part": jnp.ones(2)}, training, {"k": [1, 2.5]}, tails)
+    like = jax.tree.map(jnp.zeros_like, training)
+    restored, progress, again = checkpoints.restore_training(found, like)
+    assert equal(restored, training)
+    assert restored["number"].dtype == jnp.int32
+    assert progress == {"k": [1, 2.5]}
+    assert again.dtype == tails.dtype
+
+
+def test_a_subset_reads_nothing_else(folder: Path) -> None:
+    items = checkpoints.find(folder) / "components"
+    for item in items.iterdir():
+        if item.name != "actor":
+            shutil.rmtree(item)
+    saved = tiny.agent(stage="explore", seed=1).actor
+    assert equal(restore_component(folder, "actor", tiny.agent().actor), saved)
+
+
+def refuses(path: Path, name: str, like: object, says: str) -> None:
+    with pytest.raises(CheckpointError, match=says) as error:
+        restore_component(path, name, like)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_are_one_line(folder: Path, tmp_path: Path) -> None:
+    agent = tiny.agent()
+    refuses(folder, "nothing", agent.actor, "no component 'nothing'.*actor, critic")
+    refuses(folder, "encoder", tiny.agent(model=WIDE).encoder, "has shape.*use the model sizes")
+    refuses(folder, "actor", agent.actor.net.output, "no array weight; was it made by another")
+    refuses(tmp_path / "elsewhere", "actor", agent.actor, "no checkpoint here")
+
+
+def test_a_truncated_item_is_refused(folder: Path) -> None:
+    item = checkpoints.find(folder) / "components" / "actor"
+    for path in item.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refuses(folder, "actor", tiny.agent().actor, "cannot be read")
+
+
+@pytest.mark.parametrize("at", ["component", "pointer"])
+@pytest.mark.parametrize("name", ["updates-1", "updates-2"])
+def test_the_last_one_counts_until_the_next_is_whole(
+    folder: Path, at: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a save dies, also one of the very same name, a good checkpoint is found."""
+    agent = tiny.agent(stage="explore", seed=2)
+    calls = []
+
+    def die(*arguments: object) -> None:
+        calls.append(arguments)
+        if at == "pointer" or len(calls) == 3:
+            raise KeyboardInterrupt
+        write(*arguments)  # type: ignore[arg-type]
+
+    write = checkpoints._write
+    if at == "component":
+        monkeypatch.setattr(checkpoints, "_write", die)
+    else:
+        monkeypatch.setattr(checkpoints.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        save(folder / "checkpoint", name, agent.components())
+    monkeypatch.undo()
+    saved = tiny.agent(stage="explore", seed=1)
+    assert equal(restore_component(folder, "actor", agent.actor), saved.actor)
+    save(folder / "checkpoint", name, agent.components())
+    assert equal(restore_component(folder, "actor", saved.actor), agent.actor)
+    left = sorted(path.name for path in (folder / "checkpoint").iterdir())
+    assert len(left) == 2  # the checkpoint and `latest`

@@ -1,0 +1,106 @@
+"""symlog, two-hot, unimix, KL and entropy against numbers worked out by hand."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from world_models.distributions import (
+    TwoHot,
+    categorical_entropy,
+    categorical_kl,
+    mix_uniform,
+    sample_one_hot,
+    symexp,
+    symexp_bins,
+    symlog,
+    two_hot,
+)
+
+
+def test_symlog_and_its_inverse() -> None:
+    x = jnp.array([-1000.0, -1.0, 0.0, 0.5, 3.0, 1e4])
+    assert symlog(jnp.array(math.e - 1)) == pytest.approx(1.0)
+    assert symlog(jnp.array(1 - math.e)) == pytest.approx(-1.0)
+    np.testing.assert_allclose(symexp(symlog(x)), x, rtol=1e-5)
+
+
+def test_bins_are_symmetric_about_an_exact_zero() -> None:
+    bins = np.asarray(symexp_bins(255))
+    assert bins[127] == 0.0
+    np.testing.assert_array_equal(bins, -bins[::-1])
+    assert bins[-1] == pytest.approx(math.expm1(20.0), rel=1e-5)
+
+
+def test_two_hot_by_hand() -> None:
+    # three bins: -expm1(20), 0, expm1(20)
+    top = math.expm1(20.0)
+    encoded = two_hot(jnp.array([0.25 * top, -0.5 * top, 0.0, 9 * top, -9 * top]), 3)
+    expected = [[0, 0.75, 0.25], [0.5, 0.5, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    np.testing.assert_allclose(encoded, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("number", [15, 255])
+def test_the_mean_of_a_two_hot_is_the_number(number: int) -> None:
+    x = jnp.array([-300.0, -1.5, -1e-3, 0.0, 0.02, 1.0, 77.0])
+    bins = symexp_bins(number)
+    encoded = two_hot(x, number)
+    np.testing.assert_allclose(encoded @ bins, x, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(encoded.sum(-1), 1.0, rtol=1e-6)
+    assert ((encoded > 0).sum(-1) <= 2).all()
+
+
+@pytest.mark.parametrize("number", [3, 15, 255])
+def test_uniform_logits_mean_exactly_zero(number: int) -> None:
+    assert TwoHot(jnp.full(number, 0.7)).mean() == 0.0
+
+
+def test_two_hot_likelihood_by_hand() -> None:
+    logits = jnp.log(jnp.array([0.2, 0.5, 0.3]))
+    target = jnp.array(0.25 * math.expm1(20.0))
+    expected = 0.75 * math.log(0.5) + 0.25 * math.log(0.3)
+    assert TwoHot(logits).log_prob(target) == pytest.approx(expected, rel=1e-5)
+
+
+def test_likelihood_is_greatest_where_the_mean_is_the_target() -> None:
+    def loss(logits: jax.Array) -> jax.Array:
+        return -TwoHot(logits).log_prob(jnp.array(0.3))
+
+    logits = jnp.zeros(41)
+    for _ in range(300):
+        logits = logits - 5.0 * jax.grad(loss)(logits)
+    # what is left is the tails' probability times their enormous bins, hence the clipped mean
+    probabilities = jax.nn.softmax(logits)
+    np.testing.assert_allclose(probabilities, two_hot(jnp.array(0.3), 41), atol=0.01)
+
+
+def test_unimix_by_hand() -> None:
+    logits = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+    mixed = jnp.exp(mix_uniform(logits, 0.3))
+    np.testing.assert_allclose(mixed, [0.59, 0.24, 0.17], rtol=1e-5)
+    np.testing.assert_allclose(mix_uniform(logits + 5.0, 0.0), logits, atol=1e-5)
+    floor = mix_uniform(jnp.array([1000.0, 0.0]), 0.01)
+    np.testing.assert_allclose(jnp.exp(floor), [0.995, 0.005], rtol=1e-5)
+
+
+def test_kl_and_entropy_by_hand() -> None:
+    p, q = [0.5, 0.5], [0.25, 0.75]
+    left, right = jnp.log(jnp.array([p, q])), jnp.log(jnp.array([q, p]))
+    first = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    second = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+    assert categorical_kl(left, right) == pytest.approx(first + second, rel=1e-5)
+    assert categorical_kl(left, left) == 0.0
+    entropy = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    np.testing.assert_allclose(categorical_entropy(left), [math.log(2), entropy], rtol=1e-5)
+
+
+def test_samples_follow_the_probabilities_and_pass_gradients() -> None:
+    logits = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+    keys = jax.random.split(jax.random.key(0), 4000)
+    samples = jax.vmap(lambda key: sample_one_hot(logits, key))(keys)
+    np.testing.assert_allclose(samples.sum(-1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(samples.mean(0), [0.7, 0.2, 0.1], atol=0.03)  # 4 deviations
+    gradient = jax.jacobian(lambda lp: sample_one_hot(lp, keys[0]))(logits)
+    np.testing.assert_allclose(gradient, np.diag([0.7, 0.2, 0.1]), rtol=1e-5)
