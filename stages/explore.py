@@ -43,7 +43,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         row: dict[str, object] = {
             "coverage": loop.coverage.share() if loop.coverage else None,
             "moved": moved_shares(spec, loop),
-            "bonus": loop._last_metrics.get("bonus/size"),
+            "bonus": loop.last_metrics.get("bonus/size"),
         }
         if not inputs.random:
             episodes = held_out.collect(loop.agent if acts else None)

@@ -52,6 +52,9 @@ class ArmResult(Result):
     achievements: dict[str, float] | None = Field(
         None, description="Share of final episodes that unlock each achievement."
     )
+    training_score: float | None = Field(
+        None, description="Crafter's score over all training episodes, as published scores are."
+    )
 
 
 class Comparison(Result):

@@ -91,7 +91,15 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         episodes=len(episodes),
         curve=curve([table for table in transfers.values() if table.evaluations]),
         achievements=(scores.achievement_shares(episodes) or None) if metric == "score" else None,
+        training_score=_training_score(transfers.values()) if metric == "score" else None,
     )
+
+
+def _training_score(transfers: Iterable[Training]) -> float | None:
+    """Crafter's score over all training episodes of each seed, as it is published; their mean."""
+    found = [scores.value_of(table.episodes, "score") for table in transfers]
+    known = [score for score in found if score is not None]
+    return sum(known) / len(known) if known else None
 
 
 def curve(transfers: Sequence[Training]) -> list[CurvePoint]:

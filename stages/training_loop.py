@@ -256,9 +256,9 @@ class TrainingLoop:
         """Wait for the last call and refuse to go on from not-a-number."""
         if self._pending is None:
             return
-        self._last_metrics = {name: float(value) for name, value in self._pending.items()}
+        self.last_metrics = {name: float(value) for name, value in self._pending.items()}
         self._pending = None
-        total = self._last_metrics["loss/total"]
+        total = self.last_metrics["loss/total"]
         if not math.isfinite(total):
             last = checkpoints.latest(self.folder / "checkpoint")
             good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
@@ -281,7 +281,7 @@ class TrainingLoop:
             **self.count(),
             frames=self.counters.env_steps * self.study.tasks.action_repeat,
             replay_ratio=trained / steps,
-            **self._last_metrics,
+            **self.last_metrics,
         )
         self.metrics.write("time", **self.count(), **self.watch.table())
 
@@ -300,7 +300,7 @@ class TrainingLoop:
 
     def _begin(self) -> None:
         """Start afresh, or from the last checkpoint."""
-        self._last_metrics: dict[str, float] = {}
+        self.last_metrics: dict[str, float] = {}
         self._noise_seed = environment_seeds(f"noise/{self.plan.stage}", self.plan.seed, 1)[0]
         folder = self.folder / "replay"
         found = checkpoints.latest(self.folder / "checkpoint")
@@ -329,7 +329,7 @@ class TrainingLoop:
         self.counters = Counters(**progress["counters"])
         self.metrics = Metrics(self.folder / "metrics.jsonl", progress["metrics_bytes"])
         self.watch = Stopwatch(progress["seconds"])
-        self._last_metrics = progress["last_metrics"]
+        self.last_metrics = progress["last_metrics"]
         with self.watch("simulator"):
             self.rows = self.vector.restore(progress["vector"])
         self.replay = Replay(self._example(), self.number, self.study.replay, folder)
@@ -354,7 +354,7 @@ class TrainingLoop:
                 "counters": vars(self.counters),
                 "metrics_bytes": self.metrics.size(),
                 "seconds": self.watch.state(),
-                "last_metrics": self._last_metrics,
+                "last_metrics": self.last_metrics,
                 "vector": plain_snapshot(self.vector.snapshot()),
                 "replay": table,
                 "episodes": self.episodes.state(),
