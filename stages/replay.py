@@ -9,6 +9,7 @@ Sequences cross chunk and episode boundaries (`is_first` marks those), never a d
     state() / restore()                      what a checkpoint keeps: lengths, drops, open chunks
 """
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ class Replay:
         self.streams = [Stream() for _ in range(streams)]
         self._chunk_bytes = self.dtype.itemsize * settings.chunk
         self._gone: list[Path] = []
+        # batches are drawn in a second thread while rows come in, and old chunks may go meanwhile
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Rows that can be drawn from."""
@@ -57,6 +60,10 @@ class Replay:
 
     def append(self, rows: Mapping[str, np.ndarray], fault: np.ndarray) -> None:
         """Add one row per stream; where `fault` is set, the stream's last episode is dropped."""
+        with self._lock:
+            self._append(rows, fault)
+
+    def _append(self, rows: Mapping[str, np.ndarray], fault: np.ndarray) -> None:
         for index, stream in enumerate(self.streams):
             if fault[index] and stream.length > stream.episode_start:
                 stream.dropped.append((stream.episode_start, stream.length))
@@ -79,7 +86,14 @@ class Replay:
         Raises:
             ValueError: no stream is long enough yet.
         """
-        number = int(np.prod(shape))
+        with self._lock:
+            out = self._sample(rng, int(np.prod(shape)), length)
+        return {
+            key: out[key].reshape(*shape, length, *out[key].shape[2:])
+            for key in self.dtype.names or ()
+        }
+
+    def _sample(self, rng: np.random.Generator, number: int, length: int) -> np.ndarray:
         out = np.empty((number, length), self.dtype)
         room = np.array([self._first(s) for s in self.streams])
         starts = np.array([s.length for s in self.streams]) - room - length + 1
@@ -97,10 +111,7 @@ class Replay:
                     break
             else:
                 raise ValueError("replay holds hardly any episode that was not dropped")
-        return {
-            key: out[key].reshape(*shape, length, *out[key].shape[2:])
-            for key in self.dtype.names or ()
-        }
+        return out
 
     def ready(self, length: int) -> bool:
         """Whether a sequence of `length` steps can be drawn."""
@@ -136,8 +147,8 @@ class Replay:
                 tail[:] = stream.chunks[-1]
         return table, tails
 
-    def restore(self, table: Mapping[str, Any], tails: np.ndarray) -> None:
-        """Go back to a state; files that it does not know are removed.
+    def restore(self, table: Mapping[str, Any], tails: np.ndarray, *, clean: bool = True) -> None:
+        """Go back to a state; with `clean`, files that it does not know are removed.
 
         Raises:
             ValueError: the rows have other keys, shapes or chunks than this replay's.
@@ -157,7 +168,7 @@ class Replay:
                 stream.chunks.append(np.load(path, mmap_mode="r"))
             if stream.length % self.settings.chunk:
                 stream.chunks.append(np.array(tails[index]))
-        if self.folder.exists():
+        if clean and self.folder.exists():
             for path in set(self.folder.glob("stream-*")) - known:
                 path.unlink()
 

@@ -145,7 +145,11 @@ def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:
         ) from error
     example = {name: np.zeros(*_shape(tails.dtype[name])) for name in tails.dtype.names or ()}
     replay = Replay(example, len(table["streams"]), study.replay, job / "replay")
-    replay.restore(table, tails)
+    try:
+        # the files belong to the exploration, which may even be still at work
+        replay.restore(table, tails, clean=False)
+    except (ValueError, OSError) as error:
+        raise checkpoints.CheckpointError(f"{found}: its replay cannot be used: {error}") from error
     return replay
 
 
