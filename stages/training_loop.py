@@ -64,6 +64,7 @@ class Counters:
     updates: int = 0
     learning_start: int = -1  # env steps at which learning began
     points: int = 0
+    finished: bool = False  # the last rows are written
 
 
 class TrainingLoop:
@@ -127,9 +128,11 @@ class TrainingLoop:
                         saved = time.monotonic()
                         if stop():
                             raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
-            self._settle_pending()
-            self._write_rows()
-            self._save()
+            if not self.counters.finished:
+                self._settle_pending()
+                self._write_rows()
+                self.counters.finished = True
+                self._save()
         finally:
             self.close()
         return self.state

@@ -119,6 +119,7 @@ def study(task: str = "desk/reach:dense", **changes: Any) -> Study:
             "random_steps": 24,
         },
         "replay": {"chunk": 16},
+        "agent": {},
         "explore": {"steps": 80},
         "transfer": {"steps": 80},
         "evaluate": {

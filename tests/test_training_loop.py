@@ -1,0 +1,172 @@
+"""Whole tiny jobs on the desk: going on after a stop, overlap, arms, and what is carried."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import checkpoints, explore, interruption, training_loop, transfer
+from stages.settings import Arm, Study
+from tests import tiny
+
+TASK = "desk/reach:dense"
+WORLD_MODEL = {"encoder", "dynamics", "decoder"}
+
+
+def rows(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [r for r in found if (r["kind"] == kind if kind else r["kind"] != "time")]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: row["digest"] for name, row in checkpoints.components(folder).items()}
+
+
+def inputs(arm: str, exploration: Path | None = None, seed: int = 0) -> transfer.Inputs:
+    return transfer.Inputs(TASK, arm, seed, exploration)
+
+
+def with_arm(study: Study, **arm: Any) -> Study:
+    arms = study.transfer.arms | {"special": Arm.model_validate(arm)}
+    return study.model_copy(update={"transfer": study.transfer.model_copy(update={"arms": arms})})
+
+
+@pytest.fixture(scope="module")
+def exploration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explore")
+    return explore.run(tiny.study(), explore.Inputs(0), folder)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return transfer.run(tiny.study(), inputs("scratch"), tmp_path_factory.mktemp("scratch"))
+
+
+def test_exploration_leaves_what_it_should(exploration: Path) -> None:
+    health = rows(exploration, "health")
+    assert [row["env_steps"] for row in health] == sorted(row["env_steps"] for row in health)
+    assert len(health) == explore.HEALTH_POINTS + 1
+    assert health[0]["coverage"] == 0 < health[-1]["coverage"] < 1
+    assert health[-1]["model_error"] > 0
+    assert health[-1]["bonus"] > 0
+    assert set(health[-1]["moved"]) == {"puck", "drawer", "button"}
+    assert "explorer" in digests(exploration)
+    assert (exploration / "open_loop.npz").exists()
+
+
+def test_counters_and_curve_of_a_transfer(scratch: Path) -> None:
+    curve = rows(scratch, "evaluation")
+    assert curve[0]["env_steps"] == curve[0]["updates"] == 0
+    assert len(curve) == 3
+    assert curve[-1]["env_steps"] >= 80
+    episodes = rows(scratch, "episode")
+    assert {row["length"] for row in episodes} == {10}
+    assert sum(row["length"] for row in episodes) <= curve[-1]["env_steps"]
+    assert [row["random"] for row in episodes[:2]] == [True, True]
+    assert not episodes[-1]["random"]
+    # one update for four env steps past the random ones
+    assert curve[-1]["updates"] == pytest.approx((curve[-1]["env_steps"] - 24) / 4, abs=2)
+
+
+@pytest.mark.parametrize("how", ["stop", "crash"])
+def test_an_interrupted_job_ends_like_an_undisturbed_one(
+    how: str, scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Crash(Exception):
+        pass
+
+    def count(loop: training_loop.TrainingLoop) -> None:
+        collect(loop)
+        asked.append(loop.counters.env_steps)
+        if how == "crash" and loop.counters.env_steps >= 60:
+            raise Crash
+
+    def watched() -> Any:
+        class Watch:
+            def __enter__(self) -> Any:
+                return lambda: how == "stop" and asked[-1] >= 44
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        return Watch()
+
+    collect = training_loop.TrainingLoop._collect
+    minutes = 1e-9 if how == "crash" else 5.0  # a crash goes on from the last regular checkpoint
+    study = tiny.study(training={"checkpoint_minutes": minutes})
+    monkeypatch.setattr(training_loop.TrainingLoop, "_collect", count)
+    monkeypatch.setattr(interruption, "watched", watched)
+    with pytest.raises(Crash if how == "crash" else interruption.Interrupted):
+        transfer.run(study, inputs("scratch"), tmp_path)
+    monkeypatch.undo()
+    assert 0 < asked[-1] < 80
+    transfer.run(tiny.study(), inputs("scratch"), tmp_path)
+    assert digests(tmp_path) == digests(scratch)
+    assert rows(tmp_path) == rows(scratch)
+
+
+def test_a_finished_job_run_again_changes_nothing(scratch: Path) -> None:
+    before, lines = digests(scratch), rows(scratch)
+    transfer.run(tiny.study(), inputs("scratch"), scratch)
+    assert digests(scratch) == before
+    assert rows(scratch) == lines
+
+
+def test_carried_components_equal_the_explorations(
+    exploration: Path, scratch: Path, tmp_path: Path
+) -> None:
+    study = tiny.study(transfer={"steps": 8})
+    transfer.run(study, inputs("model", exploration), tmp_path)
+    source, start = digests(exploration), digests(tmp_path / "start")
+    fresh = digests(scratch / "start")
+    assert set(start) == set(source) - {"explorer"}
+    for name, digest in start.items():
+        assert (digest == source[name]) is (name in WORLD_MODEL), name
+        # a fresh part is the same in every arm
+        assert (digest == fresh[name]) is (name not in WORLD_MODEL), name
+
+
+def test_fresh_parts_differ_between_seeds(scratch: Path, tmp_path: Path) -> None:
+    transfer.run(tiny.study(transfer={"steps": 8}), inputs("scratch", seed=1), tmp_path)
+    one, other = digests(scratch / "start"), digests(tmp_path / "start")
+    assert all(one[name] != other[name] for name in one)
+
+
+def test_the_exploring_agent_can_collect_first(exploration: Path, tmp_path: Path) -> None:
+    study = with_arm(tiny.study(transfer={"steps": 40}), carry=["world_model"], prior_steps=24)
+    transfer.run(study, inputs("special", exploration), tmp_path)
+    assert not any(row["random"] for row in rows(tmp_path, "episode"))
+    assert rows(tmp_path, "evaluation")[-1]["updates"] > 0
+
+
+def test_the_explorations_replay_can_be_rehearsed(exploration: Path, tmp_path: Path) -> None:
+    files = sorted((exploration / "replay").iterdir())
+    study = with_arm(tiny.study(transfer={"steps": 40}), carry=["world_model"], replay_share=0.5)
+    transfer.run(study, inputs("special", exploration), tmp_path)
+    assert rows(tmp_path, "evaluation")[-1]["updates"] > 0
+    assert sorted((exploration / "replay").iterdir()) == files
+
+
+def test_an_exploration_without_curiosity_stays_random(tmp_path: Path) -> None:
+    study = tiny.study(agent={"curiosity": "none"}, explore={"steps": 48})
+    explore.run(study, explore.Inputs(0), tmp_path)
+    assert "explorer" not in digests(tmp_path)
+    assert all(row["random"] for row in rows(tmp_path, "episode"))
+
+
+def test_collecting_while_learning_counts_nothing_twice(scratch: Path, tmp_path: Path) -> None:
+    study = tiny.study(training={"overlap": True})
+    transfer.run(study, inputs("scratch"), tmp_path)
+    ours, theirs = rows(tmp_path, "evaluation"), rows(scratch, "evaluation")
+    for name in ("env_steps", "updates", "episodes"):
+        assert [row[name] for row in ours] == [row[name] for row in theirs]
+    assert len(rows(tmp_path, "episode")) == len(rows(scratch, "episode"))
+
+
+def test_a_carrying_arm_needs_an_exploration(tmp_path: Path) -> None:
+    with pytest.raises(checkpoints.CheckpointError, match="there is no exploration"):
+        transfer.run(tiny.study(), inputs("model"), tmp_path)
