@@ -16,6 +16,8 @@ from world_models.ensemble import Ensemble
 from world_models.layers import MLP
 from world_models.running import Moments, Running
 
+TARGET_LIMIT = 30.0  # deviations
+
 
 class Steps(NamedTuple):
     """Real steps, flattened over batch and time; `valid` is false across episode boundaries."""
@@ -86,6 +88,8 @@ class Disagreement(eqx.Module):
     def loss(self, steps: Steps) -> Float[Array, ""]:
         moments = self.targets.value
         target = (steps.change - moments.centre()) / moments.deviation()
+        # What never moved has no deviation yet: its first change must not blow up the loss.
+        target = jnp.clip(target, -TARGET_LIMIT, TARGET_LIMIT)
         predicted = jax.vmap(self._predict)(steps.features, steps.action).astype(jnp.float32)
         error = jnp.square(predicted - target[:, None]).mean(-1).sum(-1)
         return (error * steps.valid).sum() / jnp.maximum(steps.valid.sum(), 1)
