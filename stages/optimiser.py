@@ -1,5 +1,6 @@
 """LaProp with adaptive gradient clipping, one learning rate per component (DreamerV3's choice)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -41,12 +42,20 @@ class LaPropState(NamedTuple):
 
 
 def laprop(
-    momentum: float = 0.9, square: float = 0.999, epsilon: float = 1e-20
+    momentum: float = 0.9,
+    square: float = 0.999,
+    epsilon: float = 1e-20,
+    epsilons: Mapping[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """Gradients divided by their running size first, momentum second (2002.04839).
 
-    Unlike Adam, a sudden large gradient cannot enter the momentum undivided.
+    Unlike Adam, a sudden large gradient cannot enter the momentum undivided. `epsilons` has other
+    values of epsilon for leaves below a field of that name.
     """
+    other = epsilons or {}
+
+    def floor(path: tuple[Any, ...]) -> float:
+        return other.get(getattr(path[0], "name", ""), epsilon) if path else epsilon
 
     def init(params: PyTree) -> LaPropState:
         zeros = jax.tree.map(jnp.zeros_like, params)
@@ -60,9 +69,9 @@ def laprop(
             lambda s, g: square * s + (1 - square) * jnp.square(g), state.square, updates
         )
         square_bias = 1 - square**number
-        moments = jax.tree.map(
-            lambda m, g, s: (
-                momentum * m + (1 - momentum) * g / (jnp.sqrt(s / square_bias) + epsilon)
+        moments = jax.tree_util.tree_map_with_path(
+            lambda path, m, g, s: (
+                momentum * m + (1 - momentum) * g / (jnp.sqrt(s / square_bias) + floor(path))
             ),
             state.momentum,
             updates,
@@ -76,8 +85,14 @@ def laprop(
 
 
 def build_optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
-    """Clip, then LaProp; the learning rate is applied per component by `descend`."""
-    return optax.chain(adaptive_clip(settings.gradient_clip), laprop())
+    """Clip, then LaProp; the learning rate is applied per component by `descend`.
+
+    The actor's epsilon is larger: before any reward is found its only gradient is the entropy's,
+    a hundred times smaller than a reward's. Divided by its own size it would turn every policy
+    uniform, a carried one too, within some hundred updates.
+    """
+    epsilons = {"actor": settings.actor_epsilon}
+    return optax.chain(adaptive_clip(settings.gradient_clip), laprop(epsilons=epsilons))
 
 
 def learning_rates(settings: TrainingSettings, explorer: float) -> dict[str, float]:

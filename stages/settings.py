@@ -67,6 +67,9 @@ class TrainingSettings(Settings):
     model_learning_rate: float = Field(default=6e-4, gt=0, description="World model.")
     actor_learning_rate: float = Field(default=5e-4, gt=0, description="Actor.")
     critic_learning_rate: float = Field(default=5e-4, gt=0, description="Critic.")
+    actor_epsilon: float = Field(
+        default=1e-5, gt=0, description="Gradients of the actor below this size move it little."
+    )
     gradient_clip: float = Field(
         default=0.3, gt=0, description="Adaptive gradient clipping factor (AGC)."
     )
