@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.folders import slug
-
 from pipeline.checks import needs_exploration
 from pipeline.toml import flatten, join_key
+from stages.folders import slug
 from stages.settings import Arm, Study
 
 Stage = Literal["explore", "transfer", "evaluate"]

@@ -1,0 +1,97 @@
+"""Whole studies in small, on the real environments: every stage, from the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.rendering import choose_gl
+
+ROOT = Path(__file__).parent.parent
+ARMS = {"scratch": (), "model": ("encoder", "dynamics", "decoder"), "policy": ("encoder", "actor")}
+
+
+def craik(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does; compiling fast matters more than fast code."""
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments],
+        cwd=cwd,
+        env=os.environ | {"XLA_FLAGS": fast, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+
+
+def components(path: Path) -> dict[str, str]:
+    """Component to digest, as `craik components` prints it."""
+    done = craik("components", str(path), "--json")
+    assert done.returncode == 0, done.stderr
+    return {name: row["digest"] for name, row in json.loads(done.stdout).items()}
+
+
+def check(out: Path, arms: set[str]) -> dict:
+    """What every finished run holds; returns its results."""
+    results = json.loads((out / "report" / "results.json").read_text())
+    assert (out / "report" / "index.html").stat().st_size > 10_000
+    for task in results["tasks"].values():
+        assert set(task["arms"]) == arms
+        assert task["references"]["random"] is not None
+        for arm in task["arms"].values():
+            assert arm["iqm"] is not None
+            assert arm["updates"] > 0
+            assert all(row["final"] is not None for row in arm["seeds"])
+    films = list(out.glob("evaluate/*/*/seed-0/video.mp4"))
+    if choose_gl() is not None:
+        assert len(films) == len(results["tasks"]) * len(arms)
+        assert all(film.stat().st_size > 1000 for film in films)
+    return results
+
+
+@pytest.mark.parametrize("name", ["desk", "robodesk", "crafter", "metaworld-ml10"])
+def test_a_ready_made_study_runs_to_its_report(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = craik("run", name, "--preset", "smoke", "--out", str(out), "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    check(out, {"scratch", "model", "policy", "both"})
+    explored = components(out / "explore" / "seed-0" / "checkpoint")
+    for start in out.glob("transfer/*/*/seed-0/start"):
+        carried = ARMS.get(start.parent.parent.name)
+        if carried is None:
+            continue
+        for component, digest in components(start).items():
+            assert (digest == explored[component]) == (component in carried), (start, component)
+
+
+CELL = """
+import gymnasium
+
+def make_pole(render_mode=None):
+    return gymnasium.make("InvertedPendulum-v5", render_mode=render_mode)
+"""
+
+
+def test_own_tasks_run_through_all_stages_without_an_edit(tmp_path: Path) -> None:
+    (tmp_path / "cell.py").write_text(CELL)
+    study = tmp_path / "own.toml"
+    study.write_text(
+        'name = "own"\n'
+        '[tasks]\nexplore = "gymnasium:InvertedPendulum-v5"\ntransfer = ["cell.py:make_pole"]\n'
+        '[transfer.arms]\nscratch = []\nboth = ["world_model", "policy"]\n'
+    )
+    out = tmp_path / "run"
+    done = craik(
+        "run", str(study), "--preset", "smoke", "--out", str(out), "--jobs", "1", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(check(out, {"scratch", "both"})["tasks"]) == ["cell.py:make_pole"]
+    again = craik(
+        "run", str(study), "--preset", "smoke", "--out", str(out), "--jobs", "1", cwd=tmp_path
+    )
+    assert again.returncode == 0, again.stderr
+    assert "start   " not in again.stdout + again.stderr  # nothing was due
