@@ -153,7 +153,8 @@ def verdict(better: Side, worse: Side, effects: DesignResult | None, seeds: int)
         return "Carrying both helped; which part did is not shown."
     if gain < 0:
         return f"{_capital(phrase(better.arm))} did worse than {_noun(worse.arm)}."
-    if helped or hurt:
+    # A part that "helped" an arm which beats nothing would claim more than three pairs can show.
+    if hurt:
         said = [
             f"{listing(names)} {verb}"
             for names, verb in ((helped, "helped"), (hurt, "hurt"))
