@@ -28,8 +28,16 @@ SIZES: dict[str, tuple[str, ...]] = {
         "classes",
         "image_depth",
         "bins",
+        "bin_reach",
     ),
-    "behaviour": ("width", "layers", "imagination_starts", "imagination_horizon", "bins"),
+    "behaviour": (
+        "width",
+        "layers",
+        "imagination_starts",
+        "imagination_horizon",
+        "bins",
+        "bin_reach",
+    ),
     "curiosity": ("heads", "width", "layers", "learning_rate"),
     # the learning rates that are stable belong to the width of the networks
     "training": (
@@ -40,7 +48,7 @@ SIZES: dict[str, tuple[str, ...]] = {
         "batch_length",
         "env_steps_per_update",
         "updates_per_call",
-        "random_steps",
+        "prefill_steps",
         "overlap",
         "precision",
         "model_learning_rate",
@@ -81,7 +89,7 @@ SMOKE: Table = {
         "batch_size": 4,
         "batch_length": 16,
         "updates_per_call": 5,
-        "random_steps": 200,
+        "prefill_steps": 200,
     },
     "explore": {"steps": 600},
     "transfer": {"steps": 400},
@@ -127,6 +135,7 @@ def paper(width: int) -> Table:
             "classes": classes,
             "image_depth": max(2, width // 16),
             "bins": 255,
+            "bin_reach": 20.0,
         },
         "behaviour": {
             "width": width,
@@ -134,6 +143,7 @@ def paper(width: int) -> Table:
             "imagination_starts": 16 * 64,
             "imagination_horizon": 15,
             "bins": 255,
+            "bin_reach": 20.0,
         },
         "curiosity": {"width": width, "learning_rate": 4e-5},
         "training": {

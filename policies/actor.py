@@ -17,9 +17,12 @@ UNIMIX = 0.01  # uniform share of discrete policies (2301.04104)
 
 @runtime_checkable
 class ActionDistribution(Protocol):
-    """A distribution over one action vector: numbers in [-1, 1], or a one-hot choice."""
+    """A distribution over one action vector: numbers in [-1, 1], or a one-hot choice.
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, "*b a"]: ...
+    `sample` takes noise from `Actor.noise`.
+    """
+
+    def sample(self, noise: Float[Array, "*b a"]) -> Float[Array, "*b a"]: ...
     def mode(self) -> Float[Array, "*b a"]: ...
     def log_prob(self, action: Float[Array, "*b a"]) -> Float[Array, "*b"]: ...
     def entropy(self) -> Float[Array, "*b"]: ...
@@ -35,8 +38,8 @@ class ClippedNormal(eqx.Module):
     mean: Float[Array, "*b a"]
     deviation: Float[Array, "*b a"]
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, "*b a"]:
-        raw = self.mean + self.deviation * jax.random.normal(key, self.mean.shape)
+    def sample(self, noise: Float[Array, "*b a"]) -> Float[Array, "*b a"]:
+        raw = self.mean + self.deviation * noise
         return raw + jax.lax.stop_gradient(jnp.clip(raw, -1.0, 1.0) - raw)
 
     def mode(self) -> Float[Array, "*b a"]:
@@ -56,8 +59,8 @@ class Choice(eqx.Module):
 
     log_probabilities: Float[Array, "*b a"]
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, "*b a"]:
-        return sample_one_hot(self.log_probabilities, key)
+    def sample(self, noise: Float[Array, "*b a"]) -> Float[Array, "*b a"]:
+        return sample_one_hot(self.log_probabilities, noise)
 
     def mode(self) -> Float[Array, "*b a"]:
         best = jnp.argmax(self.log_probabilities, -1)
@@ -92,6 +95,11 @@ class Actor(eqx.Module):
         )
         self.action = action
         self.min_std, self.max_std = settings.min_std, settings.max_std
+
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*s a"]:
+        """What `shape` samples are drawn with: normal numbers, or Gumbel ones for choices."""
+        draw = jax.random.gumbel if self.action.kind == "discrete" else jax.random.normal
+        return draw(key, (*shape, self.action.size))
 
     def __call__(self, features: Float[Array, " f"]) -> ActionDistribution:
         x = self.net(features).astype(jnp.float32)

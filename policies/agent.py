@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policies.actor import Actor
 from policies.critic import Critic, ReturnRange
@@ -149,16 +149,16 @@ def act(
 ) -> tuple[Float[Array, "n a"], Memory]:
     """Actions [N, A] for a batch of observations, and the memory after them. Consumes `key`."""
     model = agent.model
-    observe_keys, plan_keys = jax.random.split(key, (2, is_first.shape[0]))
-    state = jax.vmap(model.observe)(
-        memory.state, memory.action, observation, is_first, observe_keys
-    )
+    number = is_first.shape[0]
+    observe_key, plan_key = jax.random.split(key)
+    noise = model.noise(observe_key, (number,))
+    state = jax.vmap(model.observe)(memory.state, memory.action, observation, is_first, noise)
     objective = task_objective(agent)
 
     def plan(one: State, plan_key: PRNGKeyArray) -> Array:
         return planner(model, agent.actor, objective, one, plan_key, greedy=greedy).action
 
-    action = jax.vmap(plan)(state, plan_keys)
+    action = jax.vmap(plan)(state, jax.random.split(plan_key, number))
     return action, Memory(state, action)
 
 
@@ -212,7 +212,7 @@ def agent_loss(
     if agent.explorer is None:
         objective = task_objective(agent)
     else:
-        objective = CuriosityObjective(model, agent.critic, agent.explorer, b.discount, _unit(b))
+        objective = CuriosityObjective(model, agent.critic, b.discount, _unit(b), agent.explorer)
     behaviour, aux = behaviour_losses(
         agent.actor, agent.critic, model, objective, starts, weight, b, dream_key
     )
@@ -229,9 +229,8 @@ def settle(agent: Agent, aux: LossAux) -> Agent:
         critic = eqx.tree_at(lambda c: c.range.value, agent.critic, aux.range)
         agent = agent.replace({"critic": critic.follow(agent.behaviour.slow_critic)})
     if aux.explorer is not None:
-        new, old = aux.explorer, agent.explorer
-        keep = lambda e: tuple(getattr(e, name) for name in ("size", _moments(e)))  # noqa: E731
-        agent = agent.replace({"explorer": eqx.tree_at(keep, old, keep(new))})
+        explorer = eqx.tree_at(_statistics, agent.explorer, _statistics(aux.explorer))
+        agent = agent.replace({"explorer": explorer})
     return agent
 
 
@@ -286,5 +285,5 @@ def _unit(behaviour: BehaviourSettings) -> float:
     return 1.0 - behaviour.discount if behaviour.reward_unit == "1-discount" else 1.0
 
 
-def _moments(explorer: Disagreement | RandomNetworkDistillation) -> str:
-    return "targets" if isinstance(explorer, Disagreement) else "inputs"
+def _statistics(explorer: Disagreement | RandomNetworkDistillation) -> tuple[PyTree, PyTree]:
+    return explorer.size, explorer.moments

@@ -41,6 +41,7 @@ class Critic(eqx.Module):
     """Component `critic`: value head, its slow copy, the range of returns."""
 
     net: MLP
+    reach: float = eqx.field(static=True)
     slow: Running[MLP]
     range: Running[ReturnRange]
 
@@ -53,15 +54,16 @@ class Critic(eqx.Module):
             output_scale=0.0,
             key=key,
         )
+        self.reach = settings.bin_reach
         self.slow = Running(self.net)
         self.range = Running(ReturnRange())
 
     def __call__(self, features: Float[Array, " f"]) -> TwoHot:
-        return TwoHot(self.net(features))
+        return TwoHot(self.net(features), self.reach)
 
     def slow_value(self, features: Float[Array, " f"]) -> Float[Array, ""]:
         """The slow copy's value."""
-        return TwoHot(self.slow.value(features)).mean()
+        return TwoHot(self.slow.value(features), self.reach).mean()
 
     def follow(self, decay: float) -> "Critic":
         """The slow copy moved towards the present head by 1 - decay."""

@@ -59,7 +59,7 @@ class Disagreement(eqx.Module):
     """
 
     ensemble: Ensemble
-    targets: Running[Moments]
+    moments: Running[Moments]
     size: Running[Moments]
 
     def __init__(
@@ -79,14 +79,14 @@ class Disagreement(eqx.Module):
             layers=settings.layers,
             key=key,
         )
-        self.targets = Running(Moments(changes))
+        self.moments = Running(Moments(changes))
         self.size = Running(Moments(1))
 
     def _predict(self, features: Array, action: Array) -> Float[Array, "heads d"]:
         return self.ensemble(jnp.concatenate([features, action.astype(features.dtype)]))
 
     def loss(self, steps: Steps) -> Float[Array, ""]:
-        moments = self.targets.value
+        moments = self.moments.value
         target = (steps.change - moments.centre()) / moments.deviation()
         # What never moved has no deviation yet: its first change must not blow up the loss.
         target = jnp.clip(target, -TARGET_LIMIT, TARGET_LIMIT)
@@ -101,10 +101,10 @@ class Disagreement(eqx.Module):
     def follow(self, steps: Steps) -> "Disagreement":
         raw = jax.vmap(self.variance)(steps.features, steps.action)
         new = (
-            self.targets.value.update(steps.change, steps.valid),
+            self.moments.value.update(steps.change, steps.valid),
             self.size.value.update(raw[:, None], steps.valid),
         )
-        return eqx.tree_at(lambda d: (d.targets.value, d.size.value), self, new)
+        return eqx.tree_at(lambda d: (d.moments.value, d.size.value), self, new)
 
     def bonus(self, features: Array, action: Array, following: Array) -> Float[Array, ""]:
         return self.variance(features, action) / _typical(self.size.value)
@@ -115,7 +115,7 @@ class RandomNetworkDistillation(eqx.Module):
 
     predictor: MLP
     target: Running[MLP]
-    inputs: Running[Moments]
+    moments: Running[Moments]
     size: Running[Moments]
 
     def __init__(self, features: int, settings: CuriositySettings, *, key: PRNGKeyArray):
@@ -123,12 +123,12 @@ class RandomNetworkDistillation(eqx.Module):
         sizes = {"width": settings.width, "layers": settings.layers + 1}
         self.predictor = MLP(features, settings.width, **sizes, key=keys[0])
         self.target = Running(MLP(features, settings.width, **sizes, key=keys[1]))
-        self.inputs = Running(Moments(features))
+        self.moments = Running(Moments(features))
         self.size = Running(Moments(1))
 
     def error(self, following: Float[Array, " f"]) -> Float[Array, ""]:
         """Mean squared distillation error at a state."""
-        moments = self.inputs.value
+        moments = self.moments.value
         x = jnp.clip((following - moments.centre()) / moments.deviation(), -5.0, 5.0)
         target = jax.lax.stop_gradient(self.target.value(x))
         return jnp.square(self.predictor(x).astype(jnp.float32) - target).mean()
@@ -140,10 +140,10 @@ class RandomNetworkDistillation(eqx.Module):
     def follow(self, steps: Steps) -> "RandomNetworkDistillation":
         raw = jax.vmap(self.error)(steps.following)
         new = (
-            self.inputs.value.update(steps.following, steps.valid),
+            self.moments.value.update(steps.following, steps.valid),
             self.size.value.update(raw[:, None], steps.valid),
         )
-        return eqx.tree_at(lambda d: (d.inputs.value, d.size.value), self, new)
+        return eqx.tree_at(lambda d: (d.moments.value, d.size.value), self, new)
 
     def bonus(self, features: Array, action: Array, following: Array) -> Float[Array, ""]:
         return self.error(following) / _typical(self.size.value)

@@ -5,26 +5,28 @@ imagined, and the actor raises them: by gradients through the model (`dynamics`)
 ratio (`reinforce`).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policies.actor import Actor
+from policies.actor import ActionDistribution, Actor
 from policies.critic import Critic, ReturnRange
 from policies.objectives import Objective
 from policies.returns import lambda_returns, survival
 from policies.settings import BehaviourSettings
-from world_models.contract import State, WorldModel
+from world_models.contract import Noise, State, WorldModel
 
 
 class Dream(NamedTuple):
-    """Imagined steps: `features` [H + 1, N, F] of the states, `actions` [H, N, A] between them."""
+    """Imagined steps: `features` of the states, and between them `actions` and the `policy` that
+    each was drawn from, whose states are held still."""
 
     features: Float[Array, "h1 n f"]
     actions: Float[Array, "h n a"]
+    policy: ActionDistribution  # of [H, N]
 
 
 def still(tree: PyTree) -> PyTree:
@@ -39,16 +41,19 @@ def imagine(
     number = jax.tree.leaves(starts)[0].shape[0]
     read = jax.vmap(model.features)
 
-    def step(state: State, step_key: PRNGKeyArray) -> tuple[State, tuple[Array, Array]]:
-        act_keys, model_keys = jax.random.split(step_key, (2, number))
+    def step(state: State, noise: tuple[Array, Noise]) -> tuple[State, tuple[Any, Array, Array]]:
+        to_act, to_imagine = noise
         # The actor sees states held still: gradients reach it through its actions alone.
-        act = jax.vmap(lambda f, k: actor(jax.lax.stop_gradient(f)).sample(k))
-        action = act(read(state), act_keys)
-        state = jax.vmap(model.imagine)(state, action, model_keys)
-        return state, (read(state), action)
+        policy = jax.vmap(actor)(jax.lax.stop_gradient(read(state)))
+        action = policy.sample(to_act)
+        state = jax.vmap(model.imagine)(state, action, to_imagine)
+        return state, (policy, action, read(state))
 
-    _, (features, actions) = jax.lax.scan(step, starts, jax.random.split(key, horizon))
-    return Dream(jnp.concatenate([read(starts)[None], features]), actions)
+    act_key, model_key = jax.random.split(key)
+    shape = (horizon, number)
+    noise = actor.noise(act_key, shape), model.noise(model_key, shape)
+    _, (policy, actions, features) = jax.lax.scan(step, starts, noise)
+    return Dream(jnp.concatenate([read(starts)[None], features]), actions, policy)
 
 
 class BehaviourAux(NamedTuple):
@@ -89,13 +94,12 @@ def behaviour_losses(
 
     spread = critic.range.value.update(target)
     scale = spread.scale(settings.return_floor)
-    policy = jax.vmap(jax.vmap(actor))(features)
-    entropy = policy.entropy()
+    entropy = dream.policy.entropy()
     if use_dynamics(settings, actor):
         gain = returns / scale
     else:
         advantage = jax.lax.stop_gradient((returns - value.mean()) / scale)
-        gain = advantage * policy.log_prob(jax.lax.stop_gradient(dream.actions))
+        gain = advantage * dream.policy.log_prob(jax.lax.stop_gradient(dream.actions))
     actor_loss = -(weight * (gain + settings.entropy * entropy)).mean()
     metrics = {
         "actor/entropy": entropy.mean(),

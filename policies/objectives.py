@@ -27,13 +27,23 @@ class Objective(Protocol):
     def value(self, following: Float[Array, " f"]) -> Float[Array, ""]: ...
 
 
-class TaskObjective(eqx.Module):
-    """The task's own reward, as the model predicts it, times `unit`."""
+class _Discounted(eqx.Module):
+    """Discount and value, which task and curiosity share."""
 
     model: WorldModel
     critic: Critic
     discount_factor: float = eqx.field(static=True)
     unit: float = eqx.field(static=True)
+
+    def discount(self, following: Float[Array, " f"]) -> Float[Array, ""]:
+        return self.discount_factor * self.model.continuation(following)
+
+    def value(self, following: Float[Array, " f"]) -> Float[Array, ""]:
+        return self.critic(following).mean()
+
+
+class TaskObjective(_Discounted):
+    """The task's own reward, as the model predicts it, times `unit`."""
 
     def reward(
         self,
@@ -43,21 +53,11 @@ class TaskObjective(eqx.Module):
     ) -> Float[Array, ""]:
         return self.unit * self.model.reward(following)
 
-    def discount(self, following: Float[Array, " f"]) -> Float[Array, ""]:
-        return self.discount_factor * self.model.continuation(following)
 
-    def value(self, following: Float[Array, " f"]) -> Float[Array, ""]:
-        return self.critic(following).mean()
-
-
-class CuriosityObjective(eqx.Module):
+class CuriosityObjective(_Discounted):
     """The exploration bonus of a step, times `unit`; no task reward enters."""
 
-    model: WorldModel
-    critic: Critic
     curiosity: Curiosity
-    discount_factor: float = eqx.field(static=True)
-    unit: float = eqx.field(static=True)
 
     def reward(
         self,
@@ -66,9 +66,3 @@ class CuriosityObjective(eqx.Module):
         following: Float[Array, " f"],
     ) -> Float[Array, ""]:
         return self.unit * self.curiosity.bonus(features, action, following)
-
-    def discount(self, following: Float[Array, " f"]) -> Float[Array, ""]:
-        return self.discount_factor * self.model.continuation(following)
-
-    def value(self, following: Float[Array, " f"]) -> Float[Array, ""]:
-        return self.critic(following).mean()

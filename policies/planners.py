@@ -52,7 +52,7 @@ def no_planner(
 ) -> Plan:
     """The policy's own action: its mode when `greedy`, a sample otherwise."""
     distribution = actor(model.features(state))
-    return Plan(distribution.mode() if greedy else distribution.sample(key))
+    return Plan(distribution.mode() if greedy else distribution.sample(actor.noise(key)))
 
 
 def build_planner(name: PlannerName) -> Planner:

@@ -62,6 +62,11 @@ class BehaviourSettings(Settings):
         default=0.7, gt=0, description="Largest standard deviation of the actor."
     )
     bins: Bins = Field(default=63, ge=3, description="Two-hot bins of the value, symexp-spaced.")
+    bin_reach: float = Field(
+        default=5.0,
+        gt=0,
+        description="They span symexp(-this) to symexp(this), 5 is 147; beyond is cut off.",
+    )
 
 
 class CuriositySettings(Settings):

@@ -46,7 +46,7 @@ def estimate(
         memory = PROCESS_BYTES + 8 * parameters
         return _row(parameters, 0, memory, 2**20, seconds)
     training = study.training
-    updates = math.floor(max(0, steps - training.random_steps) / training.env_steps_per_update)
+    updates = math.floor(max(0, steps - training.prefill_steps) / training.env_steps_per_update)
     rows = training.batch_size * training.batch_length
     replay = _row_bytes(spec) * steps
     kept = min(replay, int(study.replay.memory_gib * GIB))

@@ -56,7 +56,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         task=task,
         seed=inputs.seed,
         steps=study.explore.steps,
-        random_steps=study.training.random_steps,
+        random_steps=study.training.prefill_steps,
         points=HEALTH_POINTS,
         learns=not inputs.random,
     )

@@ -29,13 +29,14 @@ def _predictor(context: int) -> Any:
         previous = jnp.concatenate([jnp.zeros_like(action[:1]), action[:-1]])
 
         def step(state: Any, row: tuple) -> tuple[Any, dict]:
-            index, act, seen, step_key = row
-            observed = model.observe(state, act, seen, index == 0, step_key)
-            imagined = model.imagine(state, act, step_key)
+            index, act, seen, drawn = row
+            observed = model.observe(state, act, seen, index == 0, drawn)
+            imagined = model.imagine(state, act, drawn)
             state = jax.tree.map(lambda a, b: jnp.where(index < context, a, b), observed, imagined)
             return state, model.decoder(model.features(state))
 
-        rows = (jnp.arange(length), previous, observation, jax.random.split(key, length))
+        noise = model.noise(key, (length,))
+        rows = (jnp.arange(length), previous, observation, noise)
         return jax.lax.scan(step, model.initial(), rows)[1]
 
     return eqx.filter_jit(jax.vmap(predict, in_axes=(None, 0, 0, 0)))

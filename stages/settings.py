@@ -44,18 +44,18 @@ class TrainingSettings(Settings):
     step_timeout: float = Field(
         default=60.0, gt=0, description="Seconds after which a worker counts as hung."
     )
-    batch_size: int = Field(default=32, ge=1, description="Sequences per update.")
-    batch_length: int = Field(default=16, ge=2, description="Steps per sequence.")
+    batch_size: int = Field(default=16, ge=1, description="Sequences per update.")
+    batch_length: int = Field(default=32, ge=2, description="Steps per sequence.")
     env_steps_per_update: float = Field(
         default=4.0, gt=0, description="Env steps collected for each update (the update ratio)."
     )
     updates_per_call: int = Field(
         default=10, ge=1, description="Updates scanned in one jitted call."
     )
-    random_steps: int = Field(
+    prefill_steps: int = Field(
         default=800,
         ge=0,
-        description="Random env steps first, where no carried actor collects them.",
+        description="Env steps before the first update; random where no carried actor collects.",
     )
     overlap: bool = Field(
         default=False,
@@ -131,7 +131,7 @@ def _default_arms() -> dict[str, Arm]:
 class TransferSettings(Settings):
     """[transfer]: fine-tuning with the task's rewards."""
 
-    steps: int = Field(default=6_000, ge=1, description="Env steps of fine-tuning.")
+    steps: int = Field(default=8_000, ge=1, description="Env steps of fine-tuning.")
     arms: dict[str, Arm] = Field(default_factory=_default_arms, min_length=1)
 
 

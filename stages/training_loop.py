@@ -203,7 +203,7 @@ class TrainingLoop:
         if not self.plan.learns:
             return
         if counters.learning_start < 0:
-            enough = counters.env_steps >= max(self.plan.random_steps, 1)
+            enough = counters.env_steps >= max(training.prefill_steps, 1)
             if not (enough and self.replay.ready(training.batch_length)):
                 return
             counters.learning_start = counters.env_steps

@@ -91,7 +91,7 @@ def plan_of(
         task=inputs.task,
         seed=inputs.seed,
         steps=study.transfer.steps + extra,
-        random_steps=0 if carried or arm.prior_steps else study.training.random_steps,
+        random_steps=0 if carried or arm.prior_steps else study.training.prefill_steps,
         points=points,
         prior=_prior(study, spec, inputs) if arm.prior_steps else None,
         prior_steps=arm.prior_steps,

@@ -54,15 +54,16 @@ def test_normal_against_scipy() -> None:
     assert log_prob == pytest.approx(reference.logpdf(action).sum(), rel=1e-5)
     assert float(normal.entropy()) == pytest.approx(float(reference.entropy().sum()), rel=1e-5)
     np.testing.assert_allclose(normal.mode(), mean, rtol=1e-6)
-    samples = jax.vmap(normal.sample)(jax.random.split(KEY, 2000))
+    noise = jax.random.normal(KEY, (2000, 2))
+    samples = jax.vmap(normal.sample)(noise)
     assert np.abs(samples).max() == 1.0
     assert float(samples[:, 0].mean()) == pytest.approx(0.3, abs=0.02)
     # clipped or not, the sample's gradient to the mean is one
     gradient = jax.vmap(
-        lambda k: jax.grad(lambda m: ClippedNormal(m, jnp.array(deviation)).sample(k).sum())(
+        lambda z: jax.grad(lambda m: ClippedNormal(m, jnp.array(deviation)).sample(z).sum())(
             jnp.array(mean)
         )
-    )(jax.random.split(KEY, 50))
+    )(noise[:50])
     np.testing.assert_array_equal(gradient, np.ones((50, 2)))
 
 
@@ -111,7 +112,10 @@ class Line(eqx.Module):
     def features(self, state: jax.Array) -> jax.Array:
         return state
 
-    def imagine(self, state: jax.Array, action: jax.Array, key: jax.Array) -> jax.Array:
+    def noise(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+        return jnp.zeros(shape)
+
+    def imagine(self, state: jax.Array, action: jax.Array, noise: jax.Array) -> jax.Array:
         return state + 0.1 * action[0]
 
     def initial(self) -> jax.Array:
@@ -123,7 +127,7 @@ class Line(eqx.Module):
         action: jax.Array,
         observation: object,
         is_first: jax.Array,
-        key: jax.Array,
+        noise: jax.Array,
     ) -> jax.Array:
         return state
 

@@ -67,7 +67,7 @@ def test_no_unit_of_a_sensor_decides() -> None:
     scaled = one._replace(change=one.change * jnp.array([10.0, 0.1, 100.0]))
     other = disagreement().follow(scaled)
     assert float(curiosity.loss(one)) == pytest.approx(float(other.loss(scaled)), rel=1e-2)
-    moments = curiosity.targets.value
+    moments = curiosity.moments.value
     np.testing.assert_allclose(moments.centre(), one.change.mean(0), rtol=1e-4)
     np.testing.assert_allclose(moments.deviation(), one.change.std(0), rtol=0.02)
 

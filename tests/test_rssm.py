@@ -52,10 +52,11 @@ def gradients(model: RSSM, name: str, batch: dict[str, jax.Array]) -> dict[str, 
 def test_unbatched_contract() -> None:
     model = build()
     assert isinstance(model, WorldModel)
+    noise = model.noise(KEY)
     state = model.observe(
-        model.initial(), jnp.zeros(2), {"state": jnp.ones(3)}, jnp.array(True), KEY
+        model.initial(), jnp.zeros(2), {"state": jnp.ones(3)}, jnp.array(True), noise
     )
-    state = model.imagine(state, jnp.zeros(2), KEY)
+    state = model.imagine(state, jnp.zeros(2), noise)
     np.testing.assert_allclose(state.latent.sum(-1), 1.0, atol=1e-6)
     features = model.features(state)
     assert features.shape == (16 + 16,)
@@ -93,12 +94,12 @@ def test_acting_and_learning_agree_on_states() -> None:
     batch = tiny.batch(1, 4)
     batch["is_first"] = batch["is_first"].at[0, 0].set(True)
     _, states = loss_of(model, batch, start(model, 1), None, KEY)
-    keys = jax.random.split(KEY, (1, 4))
+    noise = model.noise(KEY, (4, 1))
     observe = eqx.filter_jit(model.observe)
     state, action = model.initial(), jnp.zeros(2)
     for t in range(4):
         observation = {"state": batch["state"][0, t]}
-        state = observe(state, action, observation, batch["is_first"][0, t], keys[0, t])
+        state = observe(state, action, observation, batch["is_first"][0, t], noise[t, 0])
         np.testing.assert_allclose(state.recurrent, states.recurrent[0, t], rtol=1e-4, atol=1e-6)
         action = batch["action"][0, t]
 

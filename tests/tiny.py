@@ -116,7 +116,7 @@ def study(task: str = "desk/reach:dense", **changes: Any) -> Study:
             "batch_size": 4,
             "batch_length": 8,
             "updates_per_call": 2,
-            "random_steps": 24,
+            "prefill_steps": 24,
         },
         "replay": {"chunk": 16},
         "agent": {},

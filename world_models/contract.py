@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 State = PyTree[Array]
+Noise = PyTree[Array]
 Batch = Mapping[str, Any]  # [B, T, ...] arrays: observation keys, action, reward, is_first, ...
 
 
@@ -20,18 +21,23 @@ class WorldModel(Protocol):
         """State before any observation."""
         ...
 
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Noise:
+        """The random numbers of `shape` steps, observed or imagined, drawn in one call: inside a
+        loop, key by key, they cost several times more. Consumes `key`."""
+        ...
+
     def observe(
         self,
         state: State,
         action: Float[Array, " a"],
         observation: Mapping[str, Array],
         is_first: Bool[Array, ""],
-        key: PRNGKeyArray,
+        noise: Noise,
     ) -> State:
         """State after `action` led to `observation`; `is_first` forgets what was before."""
         ...
 
-    def imagine(self, state: State, action: Float[Array, " a"], key: PRNGKeyArray) -> State:
+    def imagine(self, state: State, action: Float[Array, " a"], noise: Noise) -> State:
         """State after `action`, without an observation."""
         ...
 

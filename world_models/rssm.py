@@ -140,10 +140,16 @@ class RewardHead(eqx.Module):
 
     def __init__(self, features: int, settings: ModelSettings, *, key: PRNGKeyArray):
         keys = jax.random.split(key)
-        sizes = {"width": settings.width, "layers": settings.layers}
         # A zero last layer predicts zero reward at first, instead of noise that is acted upon.
-        self.reward = MLP(features, settings.bins, **sizes, output_scale=0.0, key=keys[0])
-        self.continuation = MLP(features, 1, **sizes, key=keys[1])
+        self.reward = MLP(
+            features,
+            settings.bins,
+            width=settings.width,
+            layers=settings.layers,
+            output_scale=0.0,
+            key=keys[0],
+        )
+        self.continuation = MLP(features, 1, width=settings.width, layers=1, key=keys[1])
 
 
 def features_size(settings: ModelSettings) -> int:
@@ -164,16 +170,23 @@ class RSSM(eqx.Module):
         s = self.settings
         return State(jnp.zeros(s.recurrent), jnp.zeros((s.latents, s.classes)))
 
+    def noise(
+        self, key: PRNGKeyArray, shape: tuple[int, ...] = ()
+    ) -> Float[Array, "*s latents classes"]:
+        """Gumbel noise of the latents."""
+        s = self.settings
+        return jax.random.gumbel(key, (*shape, s.latents, s.classes))
+
     def observe(
         self,
         state: State,
         action: Float[Array, " a"],
         observation: Mapping[str, Array],
         is_first: Bool[Array, ""],
-        key: PRNGKeyArray,
+        noise: Float[Array, "latents classes"],
     ) -> State:
         embedding = self.encoder.observation(observation)
-        return self.observe_embedded(state, action, embedding, is_first, key)[0]
+        return self.observe_embedded(state, action, embedding, is_first, noise)[0]
 
     def observe_embedded(
         self,
@@ -181,7 +194,7 @@ class RSSM(eqx.Module):
         action: Float[Array, " a"],
         embedding: Float[Array, " e"],
         is_first: Bool[Array, ""],
-        key: PRNGKeyArray,
+        noise: Float[Array, "latents classes"],
     ) -> tuple[State, Float[Array, "latents classes"]]:
         """Next state and the posterior's log-probabilities."""
         keep = 1.0 - is_first.astype(action.dtype)
@@ -189,17 +202,19 @@ class RSSM(eqx.Module):
         recurrent = self.encoder.core(state, action * keep).astype(jnp.float32)
         inputs = jnp.concatenate([recurrent.astype(embedding.dtype), embedding])
         posterior = self.encoder.posterior(inputs)
-        return State(recurrent, sample_one_hot(posterior, key)), posterior
+        return State(recurrent, sample_one_hot(posterior, noise)), posterior
 
-    def imagine(self, state: State, action: Float[Array, " a"], key: PRNGKeyArray) -> State:
+    def imagine(
+        self, state: State, action: Float[Array, " a"], noise: Float[Array, "latents classes"]
+    ) -> State:
         recurrent = self.encoder.core(state, action).astype(jnp.float32)
-        return State(recurrent, sample_one_hot(self.dynamics.prior(recurrent), key))
+        return State(recurrent, sample_one_hot(self.dynamics.prior(recurrent), noise))
 
     def features(self, state: State) -> Float[Array, " f"]:
         return jnp.concatenate([state.recurrent, state.latent.reshape(-1)])
 
     def reward(self, features: Float[Array, " f"]) -> Float[Array, ""]:
-        return TwoHot(self.reward_head.reward(features)).mean()
+        return TwoHot(self.reward_head.reward(features), self.settings.bin_reach).mean()
 
     def continuation(self, features: Float[Array, " f"]) -> Float[Array, ""]:
         return jax.nn.sigmoid(self.reward_head.continuation(features)[0].astype(jnp.float32))
@@ -212,7 +227,8 @@ class RSSM(eqx.Module):
         `batch["action"][t]` follows observation t. Where `reward_known` is given and false, the
         row's reward is not learnt. `slow_model` is not used: an RSSM needs no slow copy.
         """
-        keys = jax.random.split(key, batch["is_first"].shape)
+        number, length = batch["is_first"].shape
+        noise = self.noise(key, (length, number))
         embeddings = jax.vmap(jax.vmap(self.encoder.observation))(
             {name: batch[name] for name in self._observed()}
         )
@@ -225,9 +241,9 @@ class RSSM(eqx.Module):
             state, posterior = step(state, *row)
             return state, (state, posterior)
 
-        rows = (previous, embeddings, batch["is_first"], keys)
+        rows = (previous, embeddings, batch["is_first"])
         by_time = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), rows)
-        _, (states, posterior) = jax.lax.scan(scan, start, by_time)
+        _, (states, posterior) = jax.lax.scan(scan, start, (*by_time, noise))
         states, posterior = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (states, posterior))
 
         prior = jax.vmap(jax.vmap(self.dynamics.prior))(states.recurrent)
@@ -251,7 +267,7 @@ class RSSM(eqx.Module):
         observation = {name: batch[name] for name in self._observed()}
         reconstruction = jax.vmap(jax.vmap(self.decoder.loss))(features, observation)
         reward_logits = jax.vmap(jax.vmap(self.reward_head.reward))(features)
-        reward = -TwoHot(reward_logits).log_prob(batch["reward"])
+        reward = -TwoHot(reward_logits, self.settings.bin_reach).log_prob(batch["reward"])
         known = batch.get("reward_known", jnp.ones_like(batch["is_first"]))
         logit = jax.vmap(jax.vmap(self.reward_head.continuation))(features)[..., 0]
         goes_on = 1.0 - batch["is_terminal"].astype(jnp.float32)

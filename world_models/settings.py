@@ -36,6 +36,11 @@ class ModelSettings(Settings):
     )
     free_nats: float = Field(default=1.0, ge=0, description="KL below this is not trained.")
     bins: Bins = Field(default=63, ge=3, description="Two-hot bins of the reward, symexp-spaced.")
+    bin_reach: float = Field(
+        default=5.0,
+        gt=0,
+        description="They span symexp(-this) to symexp(this), 5 is 147; beyond is cut off.",
+    )
     reconstruction_scale: float = Field(
         default=1.0, ge=0, description="Weight of `reconstruction`."
     )
