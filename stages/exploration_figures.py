@@ -183,10 +183,11 @@ def errors(
 ) -> tuple[list[float], list[float]]:
     """Root mean square error per step after the context, of the model and of no change.
 
-    Both are in units of the truth's standard deviation, averaged over numbers that vary.
+    Both are in units of the truth's standard deviation, averaged over numbers that vary. A number
+    that merely trembles (a drawer at rest) would count as millions of its own spreads.
     """
     spread = truth.std(axis=0)
-    live = spread > 1e-8
+    live = spread > max(1e-8, 0.01 * spread.max(initial=0.0))
     if context < 1 or context >= len(truth) or not live.any():
         return [], []
     ahead = truth[context:, live]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import answers, report
+from stages import answers, exploration_figures, report
 from stages.result_types import DesignResult, Effect
 from tests import chromium, synthetic_run
 from tests.synthetic_run import DESK
@@ -250,3 +250,12 @@ def test_chromium_helper_sees_errors(browser: chromium.Browser, tmp_path: Path) 
     opened = browser.open(path)
     assert len(opened.errors) >= 2
     assert opened.failed
+
+
+def test_a_number_that_trembles_does_not_count_as_error() -> None:
+    steps = np.arange(20.0)
+    truth = np.stack([np.sin(steps), 1e-7 * (steps % 2)], 1)
+    off = np.array([0.5, 0.5])  # the second is millions of its own spreads
+    error, still = exploration_figures.errors(truth, truth + off, 5)
+    np.testing.assert_allclose(error, 0.5 / truth[:, 0].std())
+    assert len(still) == 15
