@@ -44,6 +44,7 @@ def study_of(task: str, discount: float) -> Study:
             "imagination_starts": 64,
             "imagination_horizon": 5,
             "discount": discount,
+            "entropy": 3e-3,  # choices at random for long enough to see what the other pays
             "reward_unit": "1",
         },
         training={
