@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import PyTree
+
+from policies.agent import Agent
 
 
 class CheckpointError(Exception):
@@ -134,6 +136,17 @@ def restore_component(path: Path, name: str, like: PyTree) -> PyTree:
         have = ", ".join(sorted(p.name for p in (checkpoint / "components").iterdir()))
         raise CheckpointError(f"{path}: no component {name!r}; this checkpoint holds {have}")
     return _fill(like, _read_raw(item), f"{path}: component {name!r}")
+
+
+def restore_agent(path: Path, agent: Agent, names: Iterable[str] | None = None) -> Agent:
+    """`agent` with components from a checkpoint put in: those named, or all that it has.
+
+    Raises:
+        CheckpointError: a component is missing, damaged, or of another shape.
+    """
+    parts = agent.components()
+    chosen = parts if names is None else names
+    return agent.replace({name: restore_component(path, name, parts[name]) for name in chosen})
 
 
 def restore_training(checkpoint: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], np.ndarray]:

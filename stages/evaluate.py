@@ -80,11 +80,7 @@ def _load(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
         raise checkpoints.CheckpointError(f"arm {inputs.arm!r} of {inputs.task}: no transfer given")
     source = inputs.transfer / which
     agent = fresh_agent(study, spec, inputs.seed, "transfer")
-    parts = {
-        name: checkpoints.restore_component(source, name, part)
-        for name, part in agent.components().items()
-    }
-    return agent.replace(parts)
+    return checkpoints.restore_agent(source, agent)
 
 
 def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, folder: Path) -> None:

@@ -6,6 +6,7 @@ learns, with a policy one call old. A job that is run again goes on from its las
 """
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from stages.settings import Study
 from stages.training_step import TrainingState, build_step, initial_state, place
 from tasks.contract import TaskSpec
 from tasks.vector import make_vector
+
+logger = logging.getLogger("craik.stages")
 
 UPDATES_PER_ROW = 100  # of the metrics
 
@@ -108,6 +111,7 @@ class TrainingLoop:
         self._drawn: Future[Any] | None = None
         self._pending: dict[str, Any] | None = None
         self._compiled: set[str] = set()
+        self._beyond = False
         self._begin()
 
     def run(self) -> TrainingState:
@@ -184,9 +188,29 @@ class TrainingLoop:
         row = {name: self.rows[name] for name in self.spec.observation}
         read = self.plan.stage != "explore"  # exploration's rewards are never read
         row["reward"] = self.rows["reward"] if read else np.zeros_like(self.rows["reward"])
+        self._check_reach(row["reward"])
         row |= {name: self.rows[name] for name in ("is_first", "is_last", "is_terminal")}
         row["action"] = actions.astype(np.float32)
         return row
+
+    def _check_reach(self, rewards: np.ndarray) -> None:
+        """Say once per process that rewards lie beyond the bins, where they are cut off."""
+        largest = float(np.abs(rewards).max())
+        reach = self.study.model.bin_reach
+        if self._beyond or largest <= math.expm1(reach):
+            return
+        self._beyond = True
+        logger.warning(
+            "task %s, seed %d, env step %d: a reward of size %.6g is cut off at %.6g; "
+            "set model.bin_reach = %.1f or more (now %.6g)",
+            self.plan.task,
+            self.plan.seed,
+            self.counters.env_steps,
+            largest,
+            math.expm1(reach),
+            math.ceil(10 * math.log1p(largest)) / 10,
+            reach,
+        )
 
     def _record(self) -> None:
         if self.coverage is not None:
@@ -319,12 +343,9 @@ class TrainingLoop:
         if self.prior is not None:
             like["prior"] = self.prior.memory
         arrays, progress, tails = checkpoints.restore_training(found, like)
-        parts = {
-            name: checkpoints.restore_component(found, name, part)
-            for name, part in self.state.agent.components().items()
-        }
+        agent = checkpoints.restore_agent(found, self.state.agent)
         self.state = eqx.combine(arrays["state"], self.state)
-        self.state = eqx.tree_at(lambda s: s.agent, self.state, self.state.agent.replace(parts))
+        self.state = eqx.tree_at(lambda s: s.agent, self.state, agent)
         self.acting = self.state.agent
         self.actor.memory = arrays["memory"]
         if self.prior is not None:

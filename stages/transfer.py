@@ -69,11 +69,7 @@ def starting_agent(study: Study, spec: TaskSpec, arm: Arm, inputs: Inputs) -> Ag
     agent = fresh_agent(study, spec, inputs.seed, "transfer")
     if not arm.components:
         return agent
-    source = _exploration(inputs)
-    fresh = agent.components()
-    return agent.replace(
-        {name: checkpoints.restore_component(source, name, fresh[name]) for name in arm.components}
-    )
+    return checkpoints.restore_agent(_exploration(inputs), agent, arm.components)
 
 
 def plan_of(
@@ -125,10 +121,8 @@ def _exploration(inputs: Inputs) -> Path:
 def _prior(study: Study, spec: TaskSpec, inputs: Inputs) -> Agent:
     """The whole exploration agent, as far as acting needs it."""
     agent = fresh_agent(study, spec, inputs.seed, "transfer")
-    source = _exploration(inputs)
-    parts = {name: getattr(agent, name) for name in ("encoder", "dynamics", "actor")}
-    return agent.replace(
-        {name: checkpoints.restore_component(source, name, part) for name, part in parts.items()}
+    return checkpoints.restore_agent(
+        _exploration(inputs), agent, ("encoder", "dynamics", "actor")
     )
 
 

@@ -1,6 +1,7 @@
 """Whole tiny jobs on the desk: going on after a stop, overlap, arms, and what is carried."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,30 @@ def test_collecting_while_learning_counts_nothing_twice(scratch: Path, tmp_path:
 def test_a_carrying_arm_needs_an_exploration(tmp_path: Path) -> None:
     with pytest.raises(checkpoints.CheckpointError, match="there is no exploration"):
         transfer.run(tiny.study(), inputs("model"), tmp_path)
+
+
+def test_a_carried_policy_collects_the_prefill_and_learns_no_sooner(
+    exploration: Path, scratch: Path, tmp_path: Path
+) -> None:
+    study = tiny.study(training={"prefill_steps": 40})
+    transfer.run(study, inputs("both", exploration), tmp_path / "both")
+    transfer.run(study, inputs("scratch"), tmp_path / "scratch")
+    both, alone = (rows(tmp_path / arm, "episode") for arm in ("both", "scratch"))
+    assert not any(row["random"] for row in both)
+    assert [row["random"] for row in alone[:4]] == [True] * 4
+    ours, theirs = (rows(tmp_path / arm, "evaluation")[-1] for arm in ("both", "scratch"))
+    assert ours["updates"] == theirs["updates"] < rows(scratch, "evaluation")[-1]["updates"]
+
+
+@pytest.mark.parametrize(("reach", "said"), [(0.05, True), (5.0, False)])
+def test_rewards_beyond_the_bins_are_told_once(
+    reach: float, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = tiny.study(model={"bin_reach": reach}, transfer={"steps": 60})
+    with caplog.at_level(logging.WARNING, "craik.stages"):
+        transfer.run(study, inputs("scratch"), tmp_path)
+    lines = [record.getMessage() for record in caplog.records if "bin_reach" in record.getMessage()]
+    assert len(lines) == int(said)
+    if said:
+        assert f"task {TASK}, seed 0, env step" in lines[0]
+        assert "is cut off at 0.0512711; set model.bin_reach = " in lines[0]
