@@ -63,11 +63,11 @@ def measure(name: str, call: Callable[[], Any], repeats: int, per: int) -> None:
         wall.append(time.perf_counter() - w)
         cpu.append(time.process_time() - c)
     unit = 1e3 / (repeats * per)
-    print(f"{name:24} {min(wall) * unit:8.2f} ms wall {min(cpu) * unit:8.2f} ms cpu")
+    print(f"{name:26} {min(wall) * unit:8.2f} ms wall {min(cpu) * unit:8.2f} ms cpu")
 
 
 def main() -> None:
-    """Measure explore and transfer updates, and acting."""
+    """Measure updates of explore and transfer, without and with a carried explorer, and acting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="desk")
     parser.add_argument("--preset", default=None)
@@ -76,8 +76,9 @@ def main() -> None:
     study = load_study(arguments.study, arguments.preset, arguments.set).first
     spec = registry.spec(study.tasks.transfer[0], study.tasks)
     training = study.training
-    for stage in ("explore", "transfer"):
-        agent = fresh_agent(study, spec, 0, stage)
+    for stage, curious in (("explore", True), ("transfer", False), ("transfer", True)):
+        name = f"{stage}, curious" if stage == "transfer" and curious else stage
+        agent = fresh_agent(study, spec, 0, stage, curious=curious)
         step = build_step(training, study.curiosity.learning_rate, stage)
         data, key = batches(study, spec), jax.random.key(0)
         held = [initial_state(agent, training)]
@@ -88,8 +89,8 @@ def main() -> None:
 
         started = time.perf_counter()
         jax.block_until_ready(update())
-        print(f"{stage}: first call {time.perf_counter() - started:.1f} s (compilation)")
-        measure(f"{stage} update", update, 1, training.updates_per_call)
+        print(f"{name}: first call {time.perf_counter() - started:.1f} s (compilation)")
+        measure(f"{name} update", update, 1, training.updates_per_call)
     number = training.environments
     act = jitted_act("none", False)
     memory = fresh_memory(agent, number)

@@ -36,6 +36,8 @@ _IMMATERIAL = {
     "evaluate.video_steps",
 }
 _TASK_OPTIONS = "tasks"
+# What an exploration does not read, so that variants may differ in it and share one.
+_NOT_EXPLORING = ("planning.evaluate", "behaviour.rewarding_starts", "curiosity.transfer_scale")
 _LEARNING = ("agent", "model", "behaviour", "curiosity", "training", "replay")
 
 
@@ -73,6 +75,13 @@ class Job:
                 return transfer_steps(self.study, self.study.transfer.arms[str(self.arm)])
             case "evaluate":
                 return 0
+
+    @property
+    def curious(self) -> bool:
+        """Whether its agent has an explorer."""
+        if self.stage == "explore":
+            return not self.random
+        return self.arm in self.study.transfer.arms and self.study.transfer.arms[self.arm].curious
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ class _Builder:
     def _explore(self, folder: str, seed: int, *, random: bool = False) -> None:
         task = self.study.tasks.explore
         sections = ("training",) if random else (*_LEARNING, "planning")
-        settings = relevant(self.study, (*sections, "explore"), drop=("planning.evaluate",))
+        settings = relevant(self.study, (*sections, "explore"), drop=_NOT_EXPLORING)
         identity = digest("explore", settings, seed, task, random=random)
         id = self.prefix + folder
         if (shared := self.explored.get(identity)) is not None:

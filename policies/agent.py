@@ -21,9 +21,15 @@ from policies.curiosity import (
     build_curiosity,
 )
 from policies.imagination import behaviour_losses, still
-from policies.objectives import CuriosityObjective, TaskObjective
+from policies.objectives import (
+    CuriosityObjective,
+    CuriousTaskObjective,
+    Objective,
+    TaskObjective,
+)
 from policies.planners import Planner
 from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
+from policies.starts import imagination_starts
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import symlog
@@ -56,6 +62,7 @@ class Agent(eqx.Module):
     explorer: Disagreement | RandomNetworkDistillation | None
     model_settings: ModelSettings = eqx.field(static=True)
     behaviour: BehaviourSettings = eqx.field(static=True)
+    curiosity: CuriositySettings = eqx.field(static=True)
 
     @property
     def model(self) -> RSSM:
@@ -95,13 +102,14 @@ def build_agent(
     *,
     seed: int,
     stage: str,
+    curious: bool,
 ) -> Agent:
-    """A fresh agent for a task; the explorer exists in the stage `explore` only."""
+    """A fresh agent for a task; `curious` ones have an explorer (if there is a curiosity)."""
     keys = {name: component_key(seed, stage, name) for name in COMPONENTS}
     rssm = build_rssm(spec.observation, spec.action.size, model, keys)
     features = features_size(model)
     explorer = None
-    if stage == "explore":
+    if curious:
         explorer = build_curiosity(
             agent,
             curiosity,
@@ -120,6 +128,7 @@ def build_agent(
         explorer=explorer,
         model_settings=model,
         behaviour=behaviour,
+        curiosity=curiosity,
     )
 
 
@@ -168,6 +177,17 @@ def task_objective(agent: Agent) -> TaskObjective:
     return TaskObjective(agent.model, agent.critic, b.discount, _unit(b))
 
 
+def _objective(agent: Agent, *, exploring: bool) -> Objective:
+    """What the agent learns to want."""
+    if agent.explorer is None:
+        return task_objective(agent)
+    b = agent.behaviour
+    shared = (agent.model, agent.critic, b.discount, _unit(b), agent.explorer)
+    if exploring:
+        return CuriosityObjective(*shared)
+    return CuriousTaskObjective(*shared, agent.curiosity.transfer_scale)
+
+
 class LossAux(NamedTuple):
     """What one loss leaves behind: metrics, and running statistics to be kept."""
 
@@ -183,7 +203,7 @@ def agent_loss(
 
     Stop-gradients keep the groups apart, so one gradient serves world model, actor, critic and
     explorer. While exploring, the reward head learns nothing (rewards are never read) and the
-    behaviour wants the bonus; without a curiosity there is no behaviour to learn.
+    behaviour wants the bonus alone; without a curiosity there is no behaviour to learn.
     """
     full = agent
     agent = cast(agent, dtype)
@@ -207,18 +227,17 @@ def agent_loss(
     if stage == "explore" and agent.explorer is None:
         return total, LossAux(metrics | {"loss/total": total}, None, None)
 
-    starts, weight = _imagination_starts(agent, batch, states, start_key)
-    b = agent.behaviour
-    if agent.explorer is None:
-        objective = task_objective(agent)
-    else:
-        objective = CuriosityObjective(model, agent.critic, b.discount, _unit(b), agent.explorer)
+    exploring = stage == "explore"
+    starts, weight = imagination_starts(
+        states, batch, agent.behaviour, start_key, by_reward=not exploring
+    )
+    objective = _objective(agent, exploring=exploring)
     behaviour, aux = behaviour_losses(
-        agent.actor, agent.critic, model, objective, starts, weight, b, dream_key
+        agent.actor, agent.critic, model, objective, starts, weight, agent.behaviour, dream_key
     )
     metrics |= {f"loss/{name}": value for name, value in behaviour.items()} | aux.metrics
-    if agent.explorer is not None:
-        metrics["bonus/mean"] = aux.metrics["reward/imagined"] / _unit(b)
+    if exploring:
+        metrics["bonus/mean"] = aux.metrics["reward/imagined"] / _unit(agent.behaviour)
     total = total + behaviour["actor"] + behaviour["critic"]
     return total, LossAux(metrics | {"loss/total": total}, aux.range, explorer)
 
@@ -266,19 +285,6 @@ def _change_size(model: RSSM) -> int:
     if model.encoder.observation.images:
         return features_size(model.settings)
     return sum(net.output.bias.shape[0] for net in model.decoder.vectors.values())
-
-
-def _imagination_starts(
-    agent: Agent, batch: Batch, states: State, key: PRNGKeyArray
-) -> tuple[State, Float[Array, " n"]]:
-    """Some posterior states of the batch [N, ...], and 0 for those after a termination."""
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), states)
-    alive = 1.0 - batch["is_terminal"].reshape(-1).astype(jnp.float32)
-    number = agent.behaviour.imagination_starts
-    if number >= alive.shape[0]:
-        return flat, alive
-    chosen = jax.random.choice(key, alive.shape[0], (number,), replace=False)
-    return jax.tree.map(lambda x: x[chosen], flat), alive[chosen]
 
 
 def _unit(behaviour: BehaviourSettings) -> float:

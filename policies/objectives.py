@@ -1,4 +1,4 @@
-"""What an actor or a planner is to want: the task's reward, or curiosity.
+"""What an actor or a planner is to want: the task's reward, curiosity, or the sum of both.
 
 Both read features only, so any planner runs on any world model.
 """
@@ -66,3 +66,23 @@ class CuriosityObjective(_Discounted):
         following: Float[Array, " f"],
     ) -> Float[Array, ""]:
         return self.unit * self.curiosity.bonus(features, action, following)
+
+
+class CuriousTaskObjective(_Discounted):
+    """The task's reward and `scale` times the bonus, times `unit`.
+
+    Before any reward is found the bonus alone speaks, so that a policy goes on exploring instead of
+    fading into noise; once rewards are found they outweigh it.
+    """
+
+    curiosity: Curiosity
+    scale: float = eqx.field(static=True)
+
+    def reward(
+        self,
+        features: Float[Array, " f"],
+        action: Float[Array, " a"],
+        following: Float[Array, " f"],
+    ) -> Float[Array, ""]:
+        bonus = self.curiosity.bonus(features, action, following)
+        return self.unit * (self.model.reward(following) + self.scale * bonus)

@@ -37,6 +37,9 @@ class BehaviourSettings(Settings):
     imagination_starts: int = Field(
         default=64, ge=1, description="Posterior states per batch from which to imagine."
     )
+    rewarding_starts: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of them drawn by the rewards that followed."
+    )
     imagination_horizon: int = Field(default=10, ge=1, description="Imagined steps.")
     discount: float = Field(default=0.97, gt=0, lt=1, description="Discount per agent step.")
     lambda_: float = Field(
@@ -74,7 +77,12 @@ class CuriositySettings(Settings):
 
     heads: int = Field(default=5, ge=2, description="Ensemble members of `disagreement`.")
     width: int = Field(
-        default=128, ge=8, description="Units of the ensemble's and RND's hidden layers."
+        default=64, ge=8, description="Units of the ensemble's and RND's hidden layers."
     )
     layers: int = Field(default=1, ge=1, description="Hidden layers of each head.")
     learning_rate: float = Field(default=6e-4, gt=0, description="Learning rate of the explorer.")
+    transfer_scale: float = Field(
+        default=0.05,
+        ge=0,
+        description="Weight of the bonus beside the task's reward, in arms that carry `explorer`.",
+    )

@@ -139,13 +139,13 @@ def restore_component(path: Path, name: str, like: PyTree) -> PyTree:
 
 
 def restore_agent(path: Path, agent: Agent, names: Iterable[str] | None = None) -> Agent:
-    """`agent` with components from a checkpoint put in: those named, or all that it has.
+    """`agent` with components from a checkpoint put in: those named that it has, or all.
 
     Raises:
         CheckpointError: a component is missing, damaged, or of another shape.
     """
     parts = agent.components()
-    chosen = parts if names is None else names
+    chosen = parts if names is None else parts.keys() & set(names)
     return agent.replace({name: restore_component(path, name, parts[name]) for name in chosen})
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stages.settings import GROUPS, Arm
 
 MODEL, POLICY = frozenset(GROUPS["world_model"]), frozenset(GROUPS["policy"])
+CURIOUS = frozenset(GROUPS["curious_policy"])
 ENCODER = MODEL & POLICY
 
 
@@ -41,18 +42,19 @@ def cells(arms: dict[str, Arm]) -> Cells | None:
     """The design, with the arm `encoder` as its origin where there is one; None if incomplete.
 
     Only arms that differ in nothing but what they carry take part: more env steps or a carried
-    replay would be read as an effect of the model or the policy.
+    replay would be read as an effect of the model or the policy. A policy counts with its explorer
+    or without it, but the same in both of its arms.
     """
     by_parts: dict[frozenset[str], str] = {}
     for name, arm in arms.items():
         if _plain(arm):
             by_parts.setdefault(frozenset(arm.components), name)
     origin = by_parts.get(ENCODER) or by_parts.get(frozenset())
-    found = (origin, *(by_parts.get(parts) for parts in (MODEL, POLICY, MODEL | POLICY)))
-    if not all(found):
-        return None
-    names = [str(name) for name in found]
-    return Cells(*names, includes_encoder=ENCODER not in by_parts)
+    for policy in (CURIOUS, POLICY):
+        found = (origin, *(by_parts.get(parts) for parts in (MODEL, policy, MODEL | policy)))
+        if all(found):
+            return Cells(*map(str, found), includes_encoder=ENCODER not in by_parts)
+    return None
 
 
 def pairs(arms: dict[str, Arm]) -> list[tuple[str, str]]:

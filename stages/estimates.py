@@ -26,18 +26,25 @@ EVALUATION_RATE = 800.0  # env steps per second, policy step included
 
 
 def estimate(
-    study: Study, spec: TaskSpec, stage: Literal["explore", "transfer", "evaluate"], steps: int
+    study: Study,
+    spec: TaskSpec,
+    stage: Literal["explore", "transfer", "evaluate"],
+    steps: int,
+    curious: bool,
 ) -> dict[str, Any]:
     """What one job takes.
 
     Args:
         steps: env steps of training; 0 for an evaluation.
+        curious: whether the agent has an explorer.
 
     Returns:
         parameters, updates, memory_bytes, disk_bytes, seconds (one core).
     """
     agent = eqx.filter_eval_shape(
-        lambda: fresh_agent(study, spec, 0, "explore" if stage == "explore" else "transfer")
+        lambda: fresh_agent(
+            study, spec, 0, "explore" if stage == "explore" else "transfer", curious=curious
+        )
     )
     parameters = _parameters(agent)
     if stage == "evaluate":

@@ -79,7 +79,8 @@ def _load(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
     if inputs.transfer is None:
         raise checkpoints.CheckpointError(f"arm {inputs.arm!r} of {inputs.task}: no transfer given")
     source = inputs.transfer / which
-    agent = fresh_agent(study, spec, inputs.seed, "transfer")
+    curious = study.transfer.arms[inputs.arm].curious
+    agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=curious)
     return checkpoints.restore_agent(source, agent)
 
 

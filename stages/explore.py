@@ -34,7 +34,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
             update={"agent": study.agent.model_copy(update={"curiosity": "none"})}
         )
     spec = registry.spec(task, study.tasks)
-    agent = fresh_agent(study, spec, inputs.seed, "explore")
+    agent = fresh_agent(study, spec, inputs.seed, "explore", curious=True)
     exam = Examination(study, task, spec, "held-out", HELD_OUT_EPISODES)
     held_out = HeldOut(exam)
     acts = study.agent.curiosity != "none"
@@ -69,7 +69,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     return folder
 
 
-def fresh_agent(study: Study, spec: TaskSpec, seed: int, stage: str) -> Agent:
+def fresh_agent(study: Study, spec: TaskSpec, seed: int, stage: str, *, curious: bool) -> Agent:
     """A fresh agent of the study's settings."""
     return build_agent(
         spec,
@@ -79,6 +79,7 @@ def fresh_agent(study: Study, spec: TaskSpec, seed: int, stage: str) -> Agent:
         study.curiosity,
         seed=seed,
         stage=stage,
+        curious=curious,
     )
 
 

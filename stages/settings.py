@@ -17,7 +17,11 @@ from tasks.settings import Settings, TaskOptions
 from world_models.settings import ModelSettings
 
 COMPONENTS = ("encoder", "dynamics", "decoder", "reward_head", "actor", "critic", "explorer")
-GROUPS = {"world_model": ("encoder", "dynamics", "decoder"), "policy": ("encoder", "actor")}
+GROUPS = {
+    "world_model": ("encoder", "dynamics", "decoder"),
+    "policy": ("encoder", "actor"),
+    "curious_policy": ("encoder", "actor", "explorer"),  # no explorer where no curiosity is
+}
 
 
 class TaskSettings(TaskOptions):
@@ -96,7 +100,10 @@ class ExploreSettings(Settings):
 
 
 class Arm(Settings):
-    """One row of [transfer.arms]: what is carried over, and the controls."""
+    """One row of [transfer.arms]: what is carried over, and the controls.
+
+    An arm that carries the explorer stays curious: its bonus enters what it learns to want.
+    """
 
     carry: tuple[str, ...] = Field(default=(), description="Components or groups carried over.")
     prior_steps: int = Field(
@@ -118,13 +125,18 @@ class Arm(Settings):
         names = {part for name in self.carry for part in GROUPS.get(name, (name,))}
         return tuple(name for name in COMPONENTS if name in names)
 
+    @property
+    def curious(self) -> bool:
+        """Whether it carries the explorer."""
+        return "explorer" in self.components
+
 
 def _default_arms() -> dict[str, Arm]:
     return {
         "scratch": Arm(),
         "model": Arm(carry=("world_model",)),
-        "policy": Arm(carry=("policy",)),
-        "both": Arm(carry=("world_model", "policy")),
+        "policy": Arm(carry=("curious_policy",)),
+        "both": Arm(carry=("world_model", "curious_policy")),
     }
 
 

@@ -65,8 +65,11 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
 
 
 def starting_agent(study: Study, spec: TaskSpec, arm: Arm, inputs: Inputs) -> Agent:
-    """A fresh agent with the arm's components put in from the exploration."""
-    agent = fresh_agent(study, spec, inputs.seed, "transfer")
+    """A fresh agent with the arm's components put in from the exploration.
+
+    With a carried explorer it stays curious: its bonus enters what the arm learns to want.
+    """
+    agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=arm.curious)
     if not arm.components:
         return agent
     return checkpoints.restore_agent(_exploration(inputs), agent, arm.components)
@@ -120,10 +123,8 @@ def _exploration(inputs: Inputs) -> Path:
 
 def _prior(study: Study, spec: TaskSpec, inputs: Inputs) -> Agent:
     """The whole exploration agent, as far as acting needs it."""
-    agent = fresh_agent(study, spec, inputs.seed, "transfer")
-    return checkpoints.restore_agent(
-        _exploration(inputs), agent, ("encoder", "dynamics", "actor")
-    )
+    agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=False)
+    return checkpoints.restore_agent(_exploration(inputs), agent, ("encoder", "dynamics", "actor"))
 
 
 def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:

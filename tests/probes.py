@@ -20,18 +20,17 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-ABILITIES = ("constant", "observed", "delayed", "act", "read", "wait", "recall")
 LENGTH = {"act": 8, "read": 8}  # others: 4
 WITH_CUE = {"observed", "read"}  # shown at every step; `recall` shows it at the first
 
 
 class Probe(gymnasium.Env):
-    """One of the tasks above; the observation is (cue, time / 8)."""
+    """One of the tasks above; the observation is the cue, then the time as a one-hot row of 9."""
 
     def __init__(self, ability: str, discrete: bool) -> None:
         self.ability, self.discrete = ability, discrete
         self.length = LENGTH.get(ability, 4)
-        self.observation_space = Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = Box(-1.0, 1.0, (10,), np.float32)
         self.action_space: Any = Discrete(2) if discrete else Box(-1.0, 1.0, (1,), np.float32)
         self.time, self.cue, self.waits = 0, 1.0, False
 
@@ -71,7 +70,8 @@ class Probe(gymnasium.Env):
 
     def _observation(self) -> np.ndarray:
         shown = self.ability in WITH_CUE or (self.ability == "recall" and self.time == 0)
-        return np.array([self.cue if shown else 0.0, self.time / 8], np.float32)
+        time = np.eye(9, dtype=np.float32)[self.time]
+        return np.append(np.float32(self.cue if shown else 0.0), time)
 
 
 # One factory per task, as dotted paths ask for.

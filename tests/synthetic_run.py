@@ -16,8 +16,8 @@ DESK = ("desk/push_left:sparse", "desk/open_drawer:sparse")
 ARMS: dict[str, list[str]] = {
     "scratch": [],
     "model": ["world_model"],
-    "policy": ["policy"],
-    "both": ["world_model", "policy"],
+    "policy": ["curious_policy"],
+    "both": ["world_model", "curious_policy"],
 }
 # where each arm ends on a task whose returns reach about 60, and how early it rises (0 to 1)
 LEVELS = {

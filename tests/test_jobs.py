@@ -108,6 +108,8 @@ def test_identities_differ_between_jobs_and_not_between_calls() -> None:
         ("name=other", set()),
         ("seeds=3", set()),
         ('transfer.arms.both=["world_model", "policy"]', set()),
+        ("curiosity.transfer_scale=0.2", {"transfer", "evaluate"}),
+        ("behaviour.rewarding_starts=0.2", {"transfer", "evaluate"}),
         ('tasks.transfer=["desk/push_left:sparse", "desk/reach"]', set()),
     ],
 )

@@ -1,19 +1,17 @@
 """The agent solves probe tasks, each of which isolates one ability (`tests/probes.py`)."""
 
-import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from policies.agent import Agent
 from stages import checkpoints, transfer
 from stages.acting import AgentActor
 from stages.explore import fresh_agent
+from stages.records import json_lines
 from stages.settings import Study
 from tasks import registry
 from tests import tiny
@@ -24,11 +22,6 @@ pytestmark = pytest.mark.slow
 STEPS = {"read": 4000, "recall": 4000}  # others: 1600
 CONTINUOUS = "continuous"
 KINDS = ["discrete", CONTINUOUS]
-
-
-def not_yet(kind: str, measured: str) -> Any:
-    """A case that the agent does not master yet; docs/results.md says what is known of it."""
-    return pytest.param(kind, marks=pytest.mark.xfail(reason=f"measured: {measured}", strict=False))
 
 
 def study_of(task: str, discount: float) -> Study:
@@ -63,37 +56,36 @@ def study_of(task: str, discount: float) -> Study:
     )
 
 
-@cache
-def learnt(ability: str, kind: str, discount: float = 0.9) -> tuple[Study, Path]:
-    """A study and the job folder of an agent that learnt the probe from nothing."""
-    task = f"{Path(__file__).parent / 'probes.py'}:make_{ability}_{kind}"
-    study = study_of(task, discount)
-    folder = Path(mkdtemp())
-    transfer.run(study, transfer.Inputs(task, "scratch", 0), folder)
-    return study, folder
+Learnt = Callable[..., tuple[Study, Path]]
 
 
-def final_return(ability: str, kind: str, discount: float = 0.9) -> float:
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
+    """Ability, kind, discount to the study and job folder of an agent that learnt from nothing."""
+
+    @cache
+    def run(ability: str, kind: str, discount: float = 0.9) -> tuple[Study, Path]:
+        task = f"{Path(__file__).parent / 'probes.py'}:make_{ability}_{kind}"
+        study = study_of(task, discount)
+        folder = tmp_path_factory.mktemp(f"{ability}-{kind}")
+        transfer.run(study, transfer.Inputs(task, "scratch", 0), folder)
+        return study, folder
+
+    return run
+
+
+def final_return(learnt: Learnt, ability: str, kind: str, discount: float = 0.9) -> float:
     _, folder = learnt(ability, kind, discount)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = json_lines(folder / "metrics.jsonl")
     return [row["return"] for row in rows if row["kind"] == "evaluation"][-1]
 
 
-def agent_of(study: Study, folder: Path) -> Agent:
-    spec = registry.spec(study.tasks.transfer[0], study.tasks)
-    agent = fresh_agent(study, spec, 0, "transfer")
-    found = checkpoints.find(folder)
-    parts = agent.components()
-    return agent.replace(
-        {name: checkpoints.restore_component(found, name, part) for name, part in parts.items()}
-    )
-
-
-def values(ability: str, kind: str) -> list[tuple[float, np.ndarray]]:
+def values(learnt: Learnt, ability: str, kind: str) -> list[tuple[float, np.ndarray]]:
     """(cue, the critic's values of the states of an episode [4]) of ten episodes."""
     study, folder = learnt(ability, kind)
-    agent = agent_of(study, folder)
     spec = registry.spec(study.tasks.transfer[0], study.tasks)
+    fresh = fresh_agent(study, spec, 0, "transfer", curious=False)
+    agent = checkpoints.restore_agent(checkpoints.find(folder), fresh)
     actor = AgentActor(spec, agent, 1, jax.random.key(0), planner="none", greedy=True)
     value = jax.jit(lambda features: agent.critic(features).mean())
     out = []
@@ -117,41 +109,39 @@ LAST = np.array([0.729, 0.81, 0.9, 1.0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constant_value(kind: str) -> None:
-    for _, found in values("constant", kind):
+def test_a_constant_value(learnt: Learnt, kind: str) -> None:
+    for _, found in values(learnt, "constant", kind):
         np.testing.assert_allclose(found, EACH, atol=0.25)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_value_is_read_from_the_observation(kind: str) -> None:
-    for cue, found in values("observed", kind):
+def test_a_value_is_read_from_the_observation(learnt: Learnt, kind: str) -> None:
+    for cue, found in values(learnt, "observed", kind):
         np.testing.assert_allclose(found, cue * EACH, atol=0.4)
 
 
-@pytest.mark.parametrize(
-    "kind", [not_yet("discrete", "0.88 at the start instead of 0.73"), CONTINUOUS]
-)
-def test_a_value_is_discounted(kind: str) -> None:
-    for _, found in values("delayed", kind):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_value_is_discounted(learnt: Learnt, kind: str) -> None:
+    for _, found in values(learnt, "delayed", kind):
         np.testing.assert_allclose(found, LAST, atol=0.1)
 
 
-@pytest.mark.parametrize("kind", ["discrete", not_yet(CONTINUOUS, "waits at 0.5, too: 2.0")])
-def test_the_discount_decides_between_soon_and_much(kind: str) -> None:
-    assert final_return("wait", kind, 0.9) > 1.8  # 2 later is worth 1.46 now
-    assert final_return("wait", kind, 0.5) < 1.2  # 0.25 now
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_discount_decides_between_soon_and_much(learnt: Learnt, kind: str) -> None:
+    assert final_return(learnt, "wait", kind, 0.9) > 1.8  # 2 later is worth 1.46 now
+    assert final_return(learnt, "wait", kind, 0.5) < 1.2  # 0.25 now
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_action_that_is_always_right(kind: str) -> None:
-    assert final_return("act", kind) > 7.0  # random 0, best 8
+def test_an_action_that_is_always_right(learnt: Learnt, kind: str) -> None:
+    assert final_return(learnt, "act", kind) > 7.0  # random 0, best 8
 
 
-@pytest.mark.parametrize("kind", ["discrete", not_yet(CONTINUOUS, "1.75 of 8")])
-def test_the_action_depends_on_the_observation(kind: str) -> None:
-    assert final_return("read", kind) > 6.5  # random 0, best 8
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_action_depends_on_the_observation(learnt: Learnt, kind: str) -> None:
+    assert final_return(learnt, "read", kind) > 6.5  # random 0, best 8
 
 
-@pytest.mark.parametrize("kind", [not_yet("discrete", "-0.1 of 1"), CONTINUOUS])
-def test_a_cue_is_remembered(kind: str) -> None:
-    assert final_return("recall", kind) > 0.8  # random 0, best 1
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cue_is_remembered(learnt: Learnt, kind: str) -> None:
+    assert final_return(learnt, "recall", kind) > 0.8  # random 0, best 1

@@ -163,7 +163,15 @@ def test_controls_take_no_part_in_the_design() -> None:
     assert cells.origin == "scratch"
     assert design.baseline(arms) == "scratch"
     assert design.fullest(arms) == "both"
-    del arms["model"]
+    assert arms["policy"].curious
+    arms |= {  # without an explorer in both of its arms a policy makes a design as well
+        "policy": Arm(carry=("policy",)),
+        "dull": Arm(carry=("world_model", "policy")),
+    }
+    cells = design.cells(arms)
+    assert cells is not None
+    assert (cells.policy, cells.both) == ("policy", "dull")
+    del arms["dull"]
     assert design.cells(arms) is None
 
 

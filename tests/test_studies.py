@@ -11,7 +11,8 @@ import pytest
 from tasks.rendering import choose_gl
 
 ROOT = Path(__file__).parent.parent
-ARMS = {"scratch": (), "model": ("encoder", "dynamics", "decoder"), "policy": ("encoder", "actor")}
+MODEL, POLICY = ("encoder", "dynamics", "decoder"), ("encoder", "actor", "explorer")
+ARMS = {"scratch": (), "model": MODEL, "policy": POLICY, "both": MODEL + POLICY}
 
 
 def craik(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

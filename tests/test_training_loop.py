@@ -131,6 +131,29 @@ def test_carried_components_equal_the_explorations(
         assert (digest == fresh[name]) is (name not in WORLD_MODEL), name
 
 
+def test_a_carried_explorer_keeps_the_arm_curious(
+    exploration: Path, scratch: Path, tmp_path: Path
+) -> None:
+    study = tiny.study(transfer={"steps": 60})
+    transfer.run(study, inputs("both", exploration), tmp_path)
+    source, start, final = (digests(p) for p in (exploration, tmp_path / "start", tmp_path))
+    assert start["explorer"] == source["explorer"] != final["explorer"]
+    assert {name for name in start if start[name] == source[name]} == WORLD_MODEL | {
+        "actor",
+        "explorer",
+    }
+    assert rows(tmp_path, "train")[-1]["bonus/size"] > 0
+    assert "bonus/size" not in rows(scratch, "train")[-1]
+
+
+def test_without_a_curiosity_the_group_carries_the_policy_alone(tmp_path: Path) -> None:
+    study = tiny.study(agent={"curiosity": "none"}, transfer={"steps": 8})
+    explored = explore.run(study, explore.Inputs(0), tmp_path / "explore")
+    transfer.run(study, inputs("policy", explored), tmp_path / "policy")
+    source, start = digests(explored), digests(tmp_path / "policy" / "start")
+    assert {name for name in start if start[name] == source[name]} == {"encoder", "actor"}
+
+
 def test_fresh_parts_differ_between_seeds(scratch: Path, tmp_path: Path) -> None:
     transfer.run(tiny.study(transfer={"steps": 8}), inputs("scratch", seed=1), tmp_path)
     one, other = digests(scratch / "start"), digests(tmp_path / "start")

@@ -16,11 +16,19 @@ from world_models.running import trainable
 
 TRAINING = TrainingSettings(updates_per_call=2, warmup_updates=3)
 KEY = jax.random.key(0)
-CASES = [("explore", "disagreement"), ("explore", "rnd"), ("explore", "none"), ("transfer", "rnd")]
+CASES = [  # stage, curiosity, whether the agent has an explorer
+    ("explore", "disagreement", True),
+    ("explore", "rnd", True),
+    ("explore", "none", False),
+    ("transfer", "rnd", False),
+    ("transfer", "rnd", True),
+    ("transfer", "disagreement", True),
+]
 
 
-def fresh(stage: str, curiosity: str) -> TrainingState:
-    return initial_state(tiny.agent(stage=stage, curiosity=curiosity), TRAINING)
+def fresh(stage: str, curiosity: str, curious: bool = False) -> TrainingState:
+    agent = tiny.agent(stage=stage, curiosity=curiosity, curious=curious)
+    return initial_state(agent, TRAINING)
 
 
 def arrays(tree: Any) -> list[jax.Array]:
@@ -31,19 +39,23 @@ def copy(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.array(x) if eqx.is_array(x) else x, tree)
 
 
-@pytest.mark.parametrize(("stage", "curiosity"), CASES)
-def test_every_array_belongs_to_exactly_one_component(stage: str, curiosity: str) -> None:
-    agent = initial_state(tiny.agent(stage=stage, curiosity=curiosity), TRAINING).agent
+@pytest.mark.parametrize(("stage", "curiosity", "curious"), CASES)
+def test_every_array_belongs_to_exactly_one_component(
+    stage: str, curiosity: str, curious: bool
+) -> None:
+    agent = fresh(stage, curiosity, curious).agent
     parts = agent.components()
-    names = set(COMPONENTS) if stage == "explore" and curiosity != "none" else {*COMPONENTS[:-1]}
+    names = set(COMPONENTS) if curious else {*COMPONENTS[:-1]}
     assert set(parts) == names
     ours = [id(leaf) for part in parts.values() for leaf in arrays(part)]
     assert sorted(ours) == sorted(id(leaf) for leaf in arrays(agent))
     assert len(set(ours)) == len(ours)
 
 
-@pytest.mark.parametrize(("stage", "curiosity"), CASES)
-def test_a_step_compiles_once_and_consumes_its_input(stage: str, curiosity: str) -> None:
+@pytest.mark.parametrize(("stage", "curiosity", "curious"), CASES)
+def test_a_step_compiles_once_and_consumes_its_input(
+    stage: str, curiosity: str, curious: bool
+) -> None:
     compiled = []
 
     def listen(event: str, duration: float, **_: Any) -> None:
@@ -51,7 +63,7 @@ def test_a_step_compiles_once_and_consumes_its_input(stage: str, curiosity: str)
             compiled.append(duration)
 
     step = build_step(TRAINING, 1e-3, stage)
-    state = fresh(stage, curiosity)
+    state = fresh(stage, curiosity, curious)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         following, metrics = step(state, tiny.batch(2, 3, 5), KEY)
@@ -88,10 +100,10 @@ def test_a_later_update_draws_other_numbers() -> None:
     assert metrics["loss/dynamics"] != other["loss/dynamics"]
 
 
-@pytest.mark.parametrize(("stage", "curiosity"), CASES)
-def test_which_arrays_move(stage: str, curiosity: str) -> None:
+@pytest.mark.parametrize(("stage", "curiosity", "curious"), CASES)
+def test_which_arrays_move(stage: str, curiosity: str, curious: bool) -> None:
     """All trained arrays move, but for the parts that a stage does not train."""
-    state = fresh(stage, curiosity)
+    state = fresh(stage, curiosity, curious)
     before = copy(state.agent)
     after, _ = build_step(TRAINING, 1e-3, stage)(state, tiny.batch(2, 3, 5), KEY)
     still = set()
@@ -108,7 +120,7 @@ def test_which_arrays_move(stage: str, curiosity: str) -> None:
         reward = jax.tree.leaves(before.reward_head.reward)
         for a, b in zip(reward, jax.tree.leaves(after.agent.reward_head.reward), strict=True):
             np.testing.assert_array_equal(a, b)
-    if curiosity == "rnd" and stage == "explore":
+    if curiosity == "rnd" and curious:
         old, new = before.explorer.target, after.agent.explorer.target
         for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -118,8 +130,8 @@ def test_the_world_model_learns_nothing_from_behaviour() -> None:
     """With all its own losses weighed at nothing, the world model has no gradient at all."""
     names = ("reconstruction", "reward", "continue", "dynamics", "representation")
     model = tiny.MODEL.model_copy(update={f"{name}_scale": 0.0 for name in names})
-    for stage in ("explore", "transfer"):
-        agent = tiny.agent(stage=stage, model=model)
+    for stage, curious in (("explore", True), ("transfer", False), ("transfer", True)):
+        agent = tiny.agent(stage=stage, model=model, curious=curious)
         # a zero critic would hide gradients
         agent = jax.tree.map(lambda x: x + 0.01 if eqx.is_inexact_array(x) else x, agent)
         params, rest = eqx.partition(agent, trainable(agent))

@@ -45,6 +45,7 @@ def task_spec(
 def agent(
     *,
     stage: str = "transfer",
+    curious: bool = False,
     curiosity: Any = "disagreement",
     observation: dict[str, ArraySpec] | None = None,
     action: ActionSpec = CONTINUOUS,
@@ -61,6 +62,7 @@ def agent(
         CURIOSITY,
         seed=seed,
         stage=stage,
+        curious=curious or stage == "explore",
     )
 
 
