@@ -13,6 +13,7 @@ from world_models.distributions import categorical_entropy, mix_uniform, sample_
 from world_models.layers import MLP
 
 UNIMIX = 0.01  # uniform share of discrete policies (2301.04104)
+RESPONSIVE = 2.0  # raw outputs beyond it hardly move the mean or the deviation any more
 
 
 @runtime_checkable
@@ -26,6 +27,7 @@ class ActionDistribution(Protocol):
     def mode(self) -> Float[Array, "*b a"]: ...
     def log_prob(self, action: Float[Array, "*b a"]) -> Float[Array, "*b"]: ...
     def entropy(self) -> Float[Array, "*b"]: ...
+    def strain(self) -> Float[Array, "*b"]: ...
 
 
 class ClippedNormal(eqx.Module):
@@ -33,10 +35,14 @@ class ClippedNormal(eqx.Module):
 
     `log_prob` is the unclipped normal's, taken of the clipped action: exact inside the bounds, and
     the usual approximation on them.
+
+    `raw` is what mean and deviation were squashed from. Far out, where squashing is flat, a policy
+    no longer answers to any gradient; `strain` is the squared way beyond the responsive range.
     """
 
     mean: Float[Array, "*b a"]
     deviation: Float[Array, "*b a"]
+    raw: Float[Array, "*b a2"]
 
     def sample(self, noise: Float[Array, "*b a"]) -> Float[Array, "*b a"]:
         raw = self.mean + self.deviation * noise
@@ -52,6 +58,9 @@ class ClippedNormal(eqx.Module):
 
     def entropy(self) -> Float[Array, "*b"]:
         return (jnp.log(self.deviation) + 0.5 * jnp.log(2 * jnp.pi * jnp.e)).sum(-1)
+
+    def strain(self) -> Float[Array, "*b"]:
+        return jnp.square(jax.nn.relu(jnp.abs(self.raw) - RESPONSIVE)).sum(-1)
 
 
 class Choice(eqx.Module):
@@ -71,6 +80,10 @@ class Choice(eqx.Module):
 
     def entropy(self) -> Float[Array, "*b"]:
         return categorical_entropy(self.log_probabilities)
+
+    def strain(self) -> Float[Array, "*b"]:
+        """None: the uniform share keeps every choice within reach."""
+        return jnp.zeros(self.log_probabilities.shape[:-1])
 
 
 class Actor(eqx.Module):
@@ -107,6 +120,6 @@ class Actor(eqx.Module):
             return Choice(mix_uniform(x, UNIMIX))
         mean, spread = jnp.split(x, 2, -1)
         # +2 starts the deviation near its upper end (2301.04104's bounded normal).
-        share = jax.nn.sigmoid(spread + 2.0)
-        deviation = self.min_std + (self.max_std - self.min_std) * share
-        return ClippedNormal(jnp.tanh(mean), deviation)
+        spread = spread + 2.0
+        deviation = self.min_std + (self.max_std - self.min_std) * jax.nn.sigmoid(spread)
+        return ClippedNormal(jnp.tanh(mean), deviation, jnp.concatenate([mean, spread], -1))

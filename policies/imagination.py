@@ -100,9 +100,12 @@ def behaviour_losses(
     else:
         advantage = jax.lax.stop_gradient((returns - value.mean()) / scale)
         gain = advantage * dream.policy.log_prob(jax.lax.stop_gradient(dream.actions))
-    actor_loss = -(weight * (gain + settings.entropy * entropy)).mean()
+    strain = dream.policy.strain()
+    wanted = gain + settings.entropy * entropy - settings.strain * strain
+    actor_loss = -(weight * wanted).mean()
     metrics = {
         "actor/entropy": entropy.mean(),
+        "actor/strain": strain.mean(),
         "return/mean": target.mean(),
         "return/range": scale,
         "value/mean": value.mean().mean(),

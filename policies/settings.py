@@ -50,6 +50,11 @@ class BehaviourSettings(Settings):
         description="Actor gradient: through the model, by likelihood ratio, or by action kind.",
     )
     entropy: float = Field(default=3e-4, ge=0, description="Weight of the actor's entropy.")
+    strain: float = Field(
+        default=0.01,
+        ge=0,
+        description="Weight of the squared way of the actor's outputs beyond where they respond.",
+    )
     return_floor: float = Field(
         default=0.1, gt=0, description="Returns are divided by max(P95 - P5, this)."
     )

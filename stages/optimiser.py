@@ -88,8 +88,8 @@ def build_optimiser(settings: TrainingSettings) -> optax.GradientTransformation:
     """Clip, then LaProp; the learning rate is applied per component by `descend`.
 
     The actor's epsilon is larger: before any reward is found its only gradient is the entropy's,
-    a hundred times smaller than a reward's. Divided by its own size it would turn every policy
-    uniform, a carried one too, within some hundred updates.
+    a hundred times smaller than a reward's, which divided by its own size moves the policy as far.
+    This slows a policy's fading into a uniform one; a carried explorer is what stops it.
     """
     epsilons = {"actor": settings.actor_epsilon}
     return optax.chain(adaptive_clip(settings.gradient_clip), laprop(epsilons=epsilons))

@@ -47,7 +47,7 @@ def test_survival_counts_the_discounts_before_a_step() -> None:
 
 def test_normal_against_scipy() -> None:
     mean, deviation = np.array([0.3, -0.9]), np.array([0.2, 0.7])
-    normal = ClippedNormal(jnp.array(mean), jnp.array(deviation))
+    normal = ClippedNormal(jnp.array(mean), jnp.array(deviation), jnp.zeros(4))
     action = np.array([0.1, -1.0])
     reference = stats.norm(mean, deviation)
     log_prob = float(normal.log_prob(jnp.array(action)))
@@ -60,11 +60,35 @@ def test_normal_against_scipy() -> None:
     assert float(samples[:, 0].mean()) == pytest.approx(0.3, abs=0.02)
     # clipped or not, the sample's gradient to the mean is one
     gradient = jax.vmap(
-        lambda z: jax.grad(lambda m: ClippedNormal(m, jnp.array(deviation)).sample(z).sum())(
-            jnp.array(mean)
-        )
+        lambda z: jax.grad(
+            lambda m: ClippedNormal(m, jnp.array(deviation), jnp.zeros(4)).sample(z).sum()
+        )(jnp.array(mean))
     )(noise[:50])
     np.testing.assert_array_equal(gradient, np.ones((50, 2)))
+
+
+def test_strain_by_hand() -> None:
+    normal = ClippedNormal(jnp.zeros(2), jnp.ones(2), jnp.array([-1.9, 2.5, -5.0, 2.0]))
+    assert float(normal.strain()) == pytest.approx(0.5**2 + 3.0**2)
+    assert float(Actor(3, tiny.DISCRETE, tiny.BEHAVIOUR, key=KEY)(jnp.ones(3)).strain()) == 0
+
+
+def test_a_strained_policy_comes_back_to_where_it_responds() -> None:
+    """From raw outputs of 8, where squashing is flat, plain descent on the loss finds the way."""
+    actor = Actor(3, tiny.CONTINUOUS, tiny.BEHAVIOUR, key=KEY)
+    far = jnp.where(jnp.arange(actor.net.output.bias.shape[0]) < 2, 8.0, -10.0)
+    actor = eqx.tree_at(lambda a: a.net.output.bias, actor, far)
+
+    def loss(actor: Actor) -> jax.Array:
+        return actor(jnp.ones(3)).strain()
+
+    assert float(loss(actor)) > 100
+    for _ in range(200):
+        gradient = eqx.filter_grad(loss)(actor)
+        actor = eqx.apply_updates(actor, jax.tree.map(lambda g: -0.02 * g, gradient))
+    policy = actor(jnp.ones(3))
+    assert float(loss(actor)) < 0.1
+    assert (jnp.abs(policy.mode()) < 0.99).all()
 
 
 def test_choice_by_hand() -> None:
