@@ -79,7 +79,7 @@ def main() -> None:
     for stage, curious in (("explore", True), ("transfer", False), ("transfer", True)):
         name = f"{stage}, curious" if stage == "transfer" and curious else stage
         agent = fresh_agent(study, spec, 0, stage, curious=curious)
-        step = build_step(training, study.curiosity.learning_rate, stage)
+        step = build_step(training, study.curiosity, stage, 1000)
         data, key = batches(study, spec), jax.random.key(0)
         held = [initial_state(agent, training)]
 

@@ -37,7 +37,12 @@ _IMMATERIAL = {
 }
 _TASK_OPTIONS = "tasks"
 # What an exploration does not read, so that variants may differ in it and share one.
-_NOT_EXPLORING = ("planning.evaluate", "behaviour.rewarding_starts", "curiosity.transfer_scale")
+_NOT_EXPLORING = (
+    "planning.evaluate",
+    "behaviour.rewarding_starts",
+    "curiosity.transfer_scale",
+    "curiosity.transfer_share",
+)
 _LEARNING = ("agent", "model", "behaviour", "curiosity", "training", "replay")
 
 

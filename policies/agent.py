@@ -62,7 +62,6 @@ class Agent(eqx.Module):
     explorer: Disagreement | RandomNetworkDistillation | None
     model_settings: ModelSettings = eqx.field(static=True)
     behaviour: BehaviourSettings = eqx.field(static=True)
-    curiosity: CuriositySettings = eqx.field(static=True)
 
     @property
     def model(self) -> RSSM:
@@ -128,7 +127,6 @@ def build_agent(
         explorer=explorer,
         model_settings=model,
         behaviour=behaviour,
-        curiosity=curiosity,
     )
 
 
@@ -177,15 +175,15 @@ def task_objective(agent: Agent) -> TaskObjective:
     return TaskObjective(agent.model, agent.critic, b.discount, _unit(b))
 
 
-def _objective(agent: Agent, *, exploring: bool) -> Objective:
-    """What the agent learns to want."""
+def _objective(agent: Agent, bonus_weight: float | Array | None) -> Objective:
+    """What the agent learns to want: without a weight, the bonus alone."""
     if agent.explorer is None:
         return task_objective(agent)
     b = agent.behaviour
     shared = (agent.model, agent.critic, b.discount, _unit(b), agent.explorer)
-    if exploring:
+    if bonus_weight is None:
         return CuriosityObjective(*shared)
-    return CuriousTaskObjective(*shared, agent.curiosity.transfer_scale)
+    return CuriousTaskObjective(*shared, jnp.asarray(bonus_weight))
 
 
 class LossAux(NamedTuple):
@@ -197,13 +195,20 @@ class LossAux(NamedTuple):
 
 
 def agent_loss(
-    agent: Agent, batch: Batch, key: PRNGKeyArray, *, stage: str, dtype: jnp.dtype
+    agent: Agent,
+    batch: Batch,
+    key: PRNGKeyArray,
+    *,
+    stage: str,
+    dtype: jnp.dtype,
+    bonus_weight: float | Float[Array, ""] = 0.0,
 ) -> tuple[Float[Array, ""], LossAux]:
     """Sum of all weighted losses of a batch [B, T]. Consumes `key`.
 
     Stop-gradients keep the groups apart, so one gradient serves world model, actor, critic and
     explorer. While exploring, the reward head learns nothing (rewards are never read) and the
-    behaviour wants the bonus alone; without a curiosity there is no behaviour to learn.
+    behaviour wants the bonus alone; without a curiosity there is no behaviour to learn. Later the
+    bonus of a carried explorer counts `bonus_weight` beside the task's reward.
     """
     full = agent
     agent = cast(agent, dtype)
@@ -231,7 +236,7 @@ def agent_loss(
     starts, weight = imagination_starts(
         states, batch, agent.behaviour, start_key, by_reward=not exploring
     )
-    objective = _objective(agent, exploring=exploring)
+    objective = _objective(agent, None if exploring else bonus_weight)
     behaviour, aux = behaviour_losses(
         agent.actor, agent.critic, model, objective, starts, weight, agent.behaviour, dream_key
     )

@@ -69,14 +69,14 @@ class CuriosityObjective(_Discounted):
 
 
 class CuriousTaskObjective(_Discounted):
-    """The task's reward and `scale` times the bonus, times `unit`.
+    """The task's reward and `weight` times the bonus, all times `unit`.
 
     Before any reward is found the bonus alone speaks, so that a policy goes on exploring instead of
     fading into noise; once rewards are found they outweigh it.
     """
 
     curiosity: Curiosity
-    scale: float = eqx.field(static=True)
+    weight: Float[Array, ""]
 
     def reward(
         self,
@@ -85,4 +85,4 @@ class CuriousTaskObjective(_Discounted):
         following: Float[Array, " f"],
     ) -> Float[Array, ""]:
         bonus = self.curiosity.bonus(features, action, following)
-        return self.unit * (self.model.reward(following) + self.scale * bonus)
+        return self.unit * (self.model.reward(following) + self.weight * bonus)

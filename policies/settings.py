@@ -87,7 +87,13 @@ class CuriositySettings(Settings):
     layers: int = Field(default=1, ge=1, description="Hidden layers of each head.")
     learning_rate: float = Field(default=6e-4, gt=0, description="Learning rate of the explorer.")
     transfer_scale: float = Field(
-        default=0.05,
+        default=0.1,
         ge=0,
         description="Weight of the bonus beside the task's reward, in arms that carry `explorer`.",
+    )
+    transfer_share: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Share of fine-tuning's updates over which that weight fades to nothing.",
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from policies.agent import Agent
 from stages.explore import fresh_agent
-from stages.settings import Study
+from stages.settings import Study, planned_updates
 from tasks.contract import TaskSpec
 from world_models.observations import is_image
 
@@ -53,7 +53,7 @@ def estimate(
         memory = PROCESS_BYTES + 8 * parameters
         return _row(parameters, 0, memory, 2**20, seconds)
     training = study.training
-    updates = math.floor(max(0, steps - training.prefill_steps) / training.env_steps_per_update)
+    updates = planned_updates(training, steps)
     rows = training.batch_size * training.batch_length
     replay = _row_bytes(spec) * steps
     kept = min(replay, int(study.replay.memory_gib * GIB))

@@ -3,6 +3,7 @@
 A study file is read into this by `pipeline.settings`; the stages see nothing else.
 """
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -79,6 +80,11 @@ class TrainingSettings(Settings):
     )
     warmup_updates: int = Field(default=0, ge=0, description="Linear learning-rate warm-up.")
     checkpoint_minutes: float = Field(default=5.0, gt=0, description="Minutes between checkpoints.")
+
+
+def planned_updates(training: TrainingSettings, steps: int) -> int:
+    """Updates of a job of so many env steps."""
+    return math.floor(max(0, steps - training.prefill_steps) / training.env_steps_per_update)
 
 
 class ReplaySettings(Settings):

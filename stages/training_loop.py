@@ -27,7 +27,7 @@ from stages.coverage import Coverage
 from stages.episodes import EpisodeCounter
 from stages.metrics import Metrics, Progress, Stopwatch, plain
 from stages.replay import Replay
-from stages.settings import Study
+from stages.settings import Study, planned_updates
 from stages.training_step import TrainingState, build_step, initial_state, place
 from tasks.contract import TaskSpec
 from tasks.vector import make_vector
@@ -94,8 +94,12 @@ class TrainingLoop:
         self.update_key, act_key, prior_key = jax.random.split(key, 3)
         self.state = initial_state(agent, training)
         # frozen settings have a hash, which type checkers do not see
-        rate = study.curiosity.learning_rate
-        self.step = build_step(training, rate, plan.stage)  # pyright: ignore[reportArgumentType]
+        self.step = build_step(
+            training,  # pyright: ignore[reportArgumentType]
+            study.curiosity,  # pyright: ignore[reportArgumentType]
+            plan.stage,
+            planned_updates(training, plan.steps),
+        )
         collect = study.planning.collect
         self.actor = AgentActor(spec, agent, self.number, act_key, planner=collect, greedy=False)
         self.prior = plan.prior and AgentActor(

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from policies.agent import Agent, agent_loss, settle
+from policies.settings import CuriositySettings
 from stages.optimiser import build_optimiser, descend, learning_rates
 from stages.settings import TrainingSettings
 from world_models.running import trainable
@@ -48,26 +49,35 @@ def initial_state(agent: Agent, training: TrainingSettings) -> TrainingState:
 
 
 @functools.lru_cache(maxsize=8)
-def build_step(training: TrainingSettings, explorer_rate: float, stage: str) -> Step:
+def build_step(
+    training: TrainingSettings, curiosity: CuriositySettings, stage: str, planned: int
+) -> Step:
     """The jitted training step of a stage; jobs of equal settings share it, compiled once.
 
     It takes (state, batches, key), consumes the state's buffers, and averages metrics over the
     updates of a call.
+
+    Args:
+        planned: updates of the whole job, over a share of which a carried curiosity fades.
     """
     optimiser = build_optimiser(training)
-    rates = learning_rates(training, explorer_rate)
+    rates = learning_rates(training, curiosity.learning_rate)
     dtype = jnp.dtype(training.precision)
     warmup_updates = max(training.warmup_updates, 1)
+    fade = max(curiosity.transfer_share * planned, 1.0)
 
     def update(
         state: TrainingState, batch: Batches, key: PRNGKeyArray
     ) -> tuple[TrainingState, Metrics]:
         params, rest = eqx.partition(state.agent, trainable(state.agent))
         update_key = jax.random.fold_in(key, state.updates)
+        bonus_weight = curiosity.transfer_scale * jnp.maximum(0.0, 1.0 - state.updates / fade)
 
         def loss(params: Agent) -> tuple[Array, Any]:
             agent = eqx.combine(params, rest)
-            return agent_loss(agent, batch, update_key, stage=stage, dtype=dtype)
+            return agent_loss(
+                agent, batch, update_key, stage=stage, dtype=dtype, bonus_weight=bonus_weight
+            )
 
         (_, aux), gradients = eqx.filter_value_and_grad(loss, has_aux=True)(params)
         raw, optimiser_state = optimiser.update(gradients, state.optimiser, params)

@@ -30,7 +30,7 @@ def test_the_bonus_is_added_to_the_tasks_reward() -> None:
     bonus = float(agent.explorer.bonus(*step))
     assert min(abs(reward), bonus) > 1e-3
     shared = (agent.model, agent.critic, 0.97, UNIT, agent.explorer)
-    curious: Objective = CuriousTaskObjective(*shared, 0.25)
+    curious: Objective = CuriousTaskObjective(*shared, jnp.array(0.25))
     assert float(task_objective(agent).reward(*step)) == pytest.approx(UNIT * reward, rel=1e-5)
     assert float(CuriosityObjective(*shared).reward(*step)) == pytest.approx(UNIT * bonus, rel=1e-5)
     assert float(curious.reward(*step)) == pytest.approx(UNIT * (reward + 0.25 * bonus), rel=1e-5)

@@ -62,7 +62,7 @@ def test_a_step_compiles_once_and_consumes_its_input(
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(duration)
 
-    step = build_step(TRAINING, 1e-3, stage)
+    step = build_step(TRAINING, tiny.CURIOSITY, stage, 8)
     state = fresh(stage, curiosity, curious)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -81,7 +81,7 @@ def test_a_step_compiles_once_and_consumes_its_input(
 
 
 def test_equal_seeds_and_counters_give_equal_bits() -> None:
-    step = build_step(TRAINING, 1e-3, "transfer")
+    step = build_step(TRAINING, tiny.CURIOSITY, "transfer", 8)
     batch = tiny.batch(2, 3, 5)
     one, _ = step(fresh("transfer", "none"), batch, KEY)
     other, _ = step(fresh("transfer", "none"), batch, KEY)
@@ -92,7 +92,7 @@ def test_equal_seeds_and_counters_give_equal_bits() -> None:
 
 
 def test_a_later_update_draws_other_numbers() -> None:
-    step = build_step(TRAINING, 1e-3, "transfer")
+    step = build_step(TRAINING, tiny.CURIOSITY, "transfer", 8)
     state = fresh("transfer", "none")
     later = eqx.tree_at(lambda s: s.updates, fresh("transfer", "none"), jnp.array(40))
     _, metrics = step(state, tiny.batch(2, 3, 5), KEY)
@@ -105,7 +105,7 @@ def test_which_arrays_move(stage: str, curiosity: str, curious: bool) -> None:
     """All trained arrays move, but for the parts that a stage does not train."""
     state = fresh(stage, curiosity, curious)
     before = copy(state.agent)
-    after, _ = build_step(TRAINING, 1e-3, stage)(state, tiny.batch(2, 3, 5), KEY)
+    after, _ = build_step(TRAINING, tiny.CURIOSITY, stage, 8)(state, tiny.batch(2, 3, 5), KEY)
     still = set()
     for name, part in before.components().items():
         new = getattr(after.agent, name)
@@ -156,7 +156,7 @@ def test_discrete_actions_images_and_bfloat16(kind: str) -> None:
     training = TRAINING.model_copy(update={"precision": "bfloat16"})
     agent = tiny.agent(observation=observation, action=tiny.DISCRETE)
     batch = tiny.batch(2, 3, 5, observation=observation, action=tiny.DISCRETE)
-    state, metrics = build_step(training, 1e-3, "transfer")(
+    state, metrics = build_step(training, tiny.CURIOSITY, "transfer", 8)(
         initial_state(agent, training), batch, KEY
     )
     assert np.isfinite(metrics["loss/total"])
