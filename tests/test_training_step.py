@@ -150,6 +150,24 @@ def test_the_world_model_learns_nothing_from_behaviour() -> None:
                 assert size == 0, name
 
 
+def test_a_carried_curiosity_fades() -> None:
+    curiosity = tiny.CURIOSITY.model_copy(update={"transfer_scale": 0.5, "transfer_share": 0.6})
+    step = build_step(TRAINING, curiosity, "transfer", 10)  # so it fades over 6 updates
+
+    def imagined(updates: int) -> float:
+        """What a step is paid; a fresh reward head predicts nothing."""
+        state = fresh("transfer", "disagreement", True)
+        state = eqx.tree_at(lambda s: s.updates, state, jnp.array(updates))
+        bonus_only = tiny.batch(1, 3, 5)  # one update, measured before it
+        return float(step(state, bonus_only, KEY)[1]["reward/imagined"])
+
+    start = imagined(0)
+    assert start > 1e-3
+    assert 0.2 * start < imagined(3) < 0.8 * start  # other states are imagined from
+    assert abs(imagined(6)) < 1e-6
+    assert abs(imagined(60)) < 1e-6
+
+
 @pytest.mark.parametrize("kind", ["state", "image"])
 def test_discrete_actions_images_and_bfloat16(kind: str) -> None:
     observation = tiny.STATE if kind == "state" else tiny.IMAGE
