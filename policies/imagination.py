@@ -82,14 +82,15 @@ def behaviour_losses(
     each = (dream.features[:-1], dream.actions, dream.features[1:])
     rewards = jax.vmap(jax.vmap(objective.reward))(*each)
     discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])
-    values = jax.vmap(jax.vmap(objective.value))(dream.features[1:])
+    # Over the first states, too, so that the compiler finds the critic's pass below in this one.
+    values = jax.vmap(jax.vmap(objective.value))(dream.features)[1:]
     returns = lambda_returns(rewards, discounts, values, settings.lambda_)
     weight = jax.lax.stop_gradient(survival(discounts) * start_weight)
 
-    features = jax.lax.stop_gradient(dream.features[:-1])
-    value = jax.vmap(jax.vmap(critic))(features)
+    features = jax.lax.stop_gradient(dream.features)
+    value = jax.tree.map(lambda x: x[:-1], jax.vmap(jax.vmap(critic))(features))
     target = jax.lax.stop_gradient(returns)
-    slow = jax.lax.stop_gradient(jax.vmap(jax.vmap(critic.slow_value))(features))
+    slow = jax.lax.stop_gradient(jax.vmap(jax.vmap(critic.slow_value))(features[:-1]))
     critic_loss = -(weight * (value.log_prob(target) + value.log_prob(slow))).mean()
 
     spread = critic.range.value.update(target)

@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from world_models.layers import MLP, BlockLinear, Linear, RMSNorm, truncated_normal
-from world_models.rssm import RecurrentCore, State
+from world_models.rssm import RecurrentCore, State, gated
 from world_models.vision import Fold, ImageDecoder, ImageEncoder, Kind, Unfold
 
 KEY = jax.random.key(0)
@@ -36,7 +36,7 @@ def test_a_zero_scale_starts_at_zero() -> None:
 
 
 def test_block_linear_keeps_blocks_apart() -> None:
-    layer = BlockLinear(3, 2, 4, key=KEY)
+    layer = BlockLinear(3, 2, 4, fan_in=3, key=KEY)
     x = jax.random.normal(KEY, (4, 3))
     expected = np.stack([np.asarray(x[i]) @ np.asarray(layer.weight[i]) for i in range(4)])
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5)
@@ -50,11 +50,9 @@ def test_gates_of_the_recurrent_core(blocks: int) -> None:
     core = RecurrentCore(tiny.MODEL.model_copy(update={"blocks": blocks}), 2, key=KEY)
     size = 16 // blocks
     reset, candidate, update = 0.3, 0.8, -0.4
-    bias = jnp.repeat(jnp.array([reset, candidate, update]), size)
+    bias = jnp.broadcast_to(jnp.array([reset, candidate, update])[:, None, None], (3, blocks, size))
     core = eqx.tree_at(
-        lambda c: (c.gates.weight, c.gates.bias),
-        core,
-        (jnp.zeros_like(core.gates.weight), jnp.broadcast_to(bias, (blocks, 3 * size))),
+        lambda c: (c.gates.weight, c.gate_bias), core, (jnp.zeros_like(core.gates.weight), bias)
     )
     before = jnp.linspace(-1, 1, 16)
     after = core(State(before, jnp.zeros((4, 4))), jnp.zeros(2))
@@ -65,6 +63,28 @@ def test_gates_of_the_recurrent_core(blocks: int) -> None:
     gate = sigmoid(update - 1)
     expected = gate * math.tanh(sigmoid(reset) * candidate) + (1 - gate) * np.asarray(before)
     np.testing.assert_allclose(after, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_each_block_of_the_recurrent_core_reads_its_own_part_and_what_is_shared(
+    blocks: int,
+) -> None:
+    """Against the product of each block's whole input, own and shared, with one matrix."""
+    core = RecurrentCore(tiny.MODEL.model_copy(update={"blocks": blocks}), 2, key=KEY)
+    state = State(jnp.linspace(-1, 1, 16), jnp.eye(4))
+    action = jnp.array([0.5, -1.0])
+    parts = core.from_recurrent(state.recurrent), core.from_latent(jnp.eye(4).reshape(-1))
+    shared = np.concatenate([*parts, core.from_action(action)])
+    before = np.asarray(state.recurrent).reshape(blocks, -1)
+    columns = np.asarray(core.shared.weight).reshape(len(shared), blocks, -1)
+    hidden = [
+        np.concatenate([before[i], shared])
+        @ np.concatenate([np.asarray(core.own.weight[i]), columns[:, i]])
+        for i in range(blocks)
+    ]
+    x = jax.nn.silu(core.norm(jnp.asarray(np.concatenate(hidden)))).reshape(blocks, -1)
+    expected = gated(core.gates(x), core.gate_bias, jnp.asarray(before)).reshape(-1)
+    np.testing.assert_allclose(core(state, action), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["recurrent", "latent", "action"])

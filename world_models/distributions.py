@@ -45,7 +45,8 @@ class TwoHot(eqx.Module):
     def log_prob(self, target: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Log-likelihood of the two-hot encoding of `target`, clipped to the outermost bins."""
         encoded = two_hot(target, self.logits.shape[-1], self.reach)
-        return (encoded * jax.nn.log_softmax(self.logits.astype(jnp.float32))).sum(-1)
+        logits = self.logits.astype(jnp.float32)
+        return (encoded * logits).sum(-1) - jax.nn.logsumexp(logits, -1)
 
 
 def two_hot(x: Float[Array, "*batch"], number: int, reach: float) -> Float[Array, "*batch bins"]:
@@ -53,11 +54,8 @@ def two_hot(x: Float[Array, "*batch"], number: int, reach: float) -> Float[Array
     bins = symexp_bins(number, reach)
     x = jnp.clip(x.astype(jnp.float32), bins[0], bins[-1])
     low = jnp.clip((x[..., None] >= bins).sum(-1) - 1, 0, number - 2)
-    share = (x - bins[low]) / (bins[low + 1] - bins[low])
-    return (
-        jax.nn.one_hot(low, number) * (1 - share)[..., None]
-        + jax.nn.one_hot(low + 1, number) * share[..., None]
-    )
+    place = low + (x - bins[low]) / (bins[low + 1] - bins[low])
+    return jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(number) - place[..., None]))
 
 
 def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:

@@ -11,6 +11,7 @@ serves state estimation and prediction alike, so the components hold:
 | `reward_head` | reward and continuation heads                                                  |
 """
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,7 +29,15 @@ from world_models.distributions import (
     mix_uniform,
     sample_one_hot,
 )
-from world_models.layers import MLP, BlockLinear, Dense, RMSNorm
+from world_models.layers import (
+    MLP,
+    BlockLinear,
+    Dense,
+    Linear,
+    RMSNorm,
+    normed_silu,
+    recomputed,
+)
 from world_models.observations import ObservationDecoder, ObservationEncoder
 from world_models.settings import ModelSettings
 
@@ -48,25 +57,30 @@ class RecurrentCore(eqx.Module):
     from_recurrent: Dense
     from_latent: Dense
     from_action: Dense
-    hidden: BlockLinear
+    own: BlockLinear
+    shared: Linear
     norm: RMSNorm
     gates: BlockLinear
+    gate_bias: Float[Array, "three blocks block"]
     blocks: int = eqx.field(static=True)
 
     def __init__(self, settings: ModelSettings, actions: int, *, key: PRNGKeyArray):
-        keys = jax.random.split(key, 5)
-        width, recurrent = settings.width, settings.recurrent
-        self.blocks = settings.blocks
-        block = recurrent // settings.blocks
+        keys = jax.random.split(key, 6)
+        width, recurrent, blocks = settings.width, settings.recurrent, settings.blocks
+        block, shared = recurrent // blocks, 3 * width
+        self.blocks = blocks
         self.from_recurrent = Dense(recurrent, width, key=keys[0])
         self.from_latent = Dense(settings.latents * settings.classes, width, key=keys[1])
         self.from_action = Dense(actions, width, key=keys[2])
-        self.hidden = BlockLinear(block + 3 * width, block, settings.blocks, key=keys[3])
+        # Every block reads its own part and what all share; the latter is one plain product.
+        self.own = BlockLinear(block, block, blocks, fan_in=block + shared, key=keys[3])
+        self.shared = Linear(shared, recurrent, fan_in=block + shared, key=keys[4])
         self.norm = RMSNorm(recurrent)
-        self.gates = BlockLinear(block, 3 * block, settings.blocks, key=keys[4])
+        self.gates = BlockLinear(block, 3 * block, blocks, fan_in=block, key=keys[5])
+        self.gate_bias = jnp.zeros((3, blocks, block))
 
     def __call__(self, state: State, action: Float[Array, " a"]) -> Float[Array, " r"]:
-        """Next recurrent vector; the update gate starts nearly closed (bias -1)."""
+        """The next recurrent vector."""
         shared = jnp.concatenate(
             [
                 self.from_recurrent(state.recurrent),
@@ -74,14 +88,23 @@ class RecurrentCore(eqx.Module):
                 self.from_action(action),
             ]
         )
-        own = state.recurrent.reshape(self.blocks, -1)
-        tiled = jnp.broadcast_to(shared, (self.blocks, shared.shape[0]))
-        x = self.hidden(jnp.concatenate([own.astype(shared.dtype), tiled], -1))
-        x = jax.nn.silu(self.norm(x.reshape(-1))).reshape(self.blocks, -1)
-        reset, candidate, update = jnp.split(self.gates(x), 3, -1)
-        candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
-        update = jax.nn.sigmoid(update - 1.0)
-        return (update * candidate + (1 - update) * own).reshape(-1)
+        before = state.recurrent.reshape(self.blocks, -1)
+        x = normed_silu(self.norm, self.own(before).reshape(-1) + self.shared(shared))
+        gates = self.gates(x.reshape(self.blocks, -1))
+        return gated(gates, self.gate_bias, before).reshape(-1)
+
+
+@recomputed
+def gated(
+    gates: Float[Array, "blocks block3"],
+    bias: Float[Array, "three blocks block"],
+    before: Float[Array, "blocks block"],
+) -> Float[Array, "blocks block"]:
+    """Gated update of a recurrent vector; the update gate starts nearly closed (bias -1)."""
+    reset, candidate, update = (g + b for g, b in zip(jnp.split(gates, 3, -1), bias, strict=True))
+    candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
+    update = jax.nn.sigmoid(update - 1.0)
+    return update * candidate + (1 - update) * before
 
 
 class LatentHead(eqx.Module):
@@ -98,7 +121,8 @@ class LatentHead(eqx.Module):
         self.net = MLP(inputs, outputs, width=settings.width, layers=1, key=key)
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, "latents classes"]:
-        return mix_uniform(self.net(x).reshape(self.shape), self.unimix)
+        mix = recomputed(functools.partial(mix_uniform, share=self.unimix))
+        return mix(self.net(x).reshape(self.shape))
 
 
 class Encoder(eqx.Module):
@@ -202,13 +226,14 @@ class RSSM(eqx.Module):
         recurrent = self.encoder.core(state, action * keep).astype(jnp.float32)
         inputs = jnp.concatenate([recurrent.astype(embedding.dtype), embedding])
         posterior = self.encoder.posterior(inputs)
-        return State(recurrent, sample_one_hot(posterior, noise)), posterior
+        return State(recurrent, recomputed(sample_one_hot)(posterior, noise)), posterior
 
     def imagine(
         self, state: State, action: Float[Array, " a"], noise: Float[Array, "latents classes"]
     ) -> State:
         recurrent = self.encoder.core(state, action).astype(jnp.float32)
-        return State(recurrent, sample_one_hot(self.dynamics.prior(recurrent), noise))
+        prior = self.dynamics.prior(recurrent)
+        return State(recurrent, recomputed(sample_one_hot)(prior, noise))
 
     def features(self, state: State) -> Float[Array, " f"]:
         return jnp.concatenate([state.recurrent, state.latent.reshape(-1)])
