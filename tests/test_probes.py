@@ -19,7 +19,7 @@ from tests.probes import Probe
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"read": 4000, "recall": 4000}  # others: 1600
+STEPS = {"read": 4000, "recall": 8000}  # others: 1600
 CONTINUOUS = "continuous"
 KINDS = ["discrete", CONTINUOUS]
 
