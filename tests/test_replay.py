@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stages.replay import GIB, Replay, ReplayError
@@ -169,6 +169,7 @@ def everything(replay: Replay) -> list[list[float]]:
 
 
 @settings(max_examples=25, deadline=None)
+@example(streams=1, memory=2, disk=21, ahead=8, calls=12, events=["rows"] * 4)
 @given(
     streams=st.integers(1, 3),
     memory=st.integers(0, 4),
