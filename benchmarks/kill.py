@@ -83,7 +83,8 @@ def plan(number: int, rng: random.Random) -> list[Kill]:
     """Kills over the whole of a study, in order: a tenth in the report, a seventh at the start."""
     reports = max(1, number // 10)
     starts = max(1, number // 7) if number > 2 else 0
-    targets = sorted(rng.random() for _ in range(number - reports - starts))
+    rest = number - reports - starts
+    targets = [(i + rng.random()) / rest for i in range(rest)]
     kills = [
         Kill(rng.choice(("progress", "checkpoint")), target, rng.uniform(0, 1))
         for target in targets
@@ -111,14 +112,28 @@ def _share(folder: Path) -> float:
         return 0.0
 
 
-def writing(out: Path) -> bool:
-    """Whether a checkpoint is being written."""
+def writing(out: Path, since: float) -> bool:
+    """Whether a checkpoint is being written that was begun after `since`."""
     places = [folder / name for folder in folders(out) for name in ("checkpoint", "start")]
-    return any(name.endswith(".partial") for f in places if f.is_dir() for name in os.listdir(f))
+    found = [p / name for p in places if p.is_dir() for name in os.listdir(p)]
+    return any(path.suffix == ".partial" and _changed(path) > since for path in found)
+
+
+def working(out: Path, since: float) -> bool:
+    """Whether a job has got on since then."""
+    return any(_changed(folder / "progress.json") > since for folder in folders(out))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, jobs: int) -> None:
     """Wait until the kill is due, or the command has ended."""
+    since = time.time()
 
     def until(condition: Any, seconds: float = float("inf")) -> None:
         deadline = time.monotonic() + seconds
@@ -127,29 +142,33 @@ def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, jobs: 
 
     match kill.kind:
         case "progress" | "checkpoint":
-            until(lambda: done(out, jobs) >= kill.target)
+            until(lambda: done(out, jobs) >= kill.target and working(out, since))
         case "report":
             until((out / "report.partial").exists)
     if kill.kind == "checkpoint":
-        until(lambda: writing(out), PATIENCE)
+        until(lambda: writing(out, since), PATIENCE)
         kill.delay *= 0.2  # of the time that writing takes
     until(lambda: False, kill.delay)
 
 
-def met(out: Path) -> str:
-    """What was under way."""
+def met(out: Path, since: float) -> str:
+    """What was begun and not done, and what was being written by the command begun at `since`."""
     begun = [folder for folder in folders(out) if not (folder / "done.json").exists()]
-    found = [str(folder.relative_to(out)) for folder in begun]
-    if writing(out):
+    found = [_short(folder.relative_to(out).parts) for folder in begun]
+    if writing(out, since):
         found.append("a checkpoint half written")
     if (out / "report.partial").exists():
         found.append("the report half written")
     return ", ".join(found) or "no job"
 
 
+def _short(parts: tuple[str, ...]) -> str:
+    return f"{parts[0]} {parts[2] if len(parts) > 2 else parts[1]}"
+
+
 def strike(study: Study, kill: Kill, out: Path, log: Path, jobs: int) -> None:
     """Start the command and kill all of it at the moment."""
-    started = time.monotonic()
+    started, since = time.monotonic(), time.time()
     process = study.start(out, log)
     await_moment(kill, process, out, jobs)
     kill.seconds = time.monotonic() - started
@@ -160,7 +179,7 @@ def strike(study: Study, kill: Kill, out: Path, log: Path, jobs: int) -> None:
         return
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kill.met = met(out)
+    kill.met = met(out, since)
 
 
 def figures(out: Path) -> Iterator[tuple[str, Any]]:
