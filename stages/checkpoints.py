@@ -13,6 +13,7 @@ A checkpoint is written beside the last one, which is removed only when the new 
 This module alone knows Orbax.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -240,8 +241,9 @@ def _fill(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
 
 @cache
 def _checkpointer() -> Any:
-    # Orbax tells of every save at length, and warns that sharding is absent from plain arrays.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax tells of every save at length, warns that sharding is absent from plain arrays, and
+    # prints the tracebacks of what it raises besides.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     import orbax.checkpoint as ocp
 
     return ocp.PyTreeCheckpointer()
@@ -268,6 +270,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
+    no_room = os.strerror(errno.ENOSPC)
+    if no_room in str(error):  # Orbax wraps it in a page of text
+        return no_room
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -309,9 +309,11 @@ class Replay:
     def _write(self, index: int, number: int) -> None:
         """Put a full chunk on disk and read it from there from now on."""
         stream = self.streams[index]
+        chunk = stream.chunks[number]
+        assert not isinstance(chunk, Path), "it is written once"
         path = self._path(index, stream.base + number)
         with durable.replaced(path) as partial:
-            np.save(partial, stream.chunks[number])
+            np.save(partial, chunk)
         stream.chunks[number] = path
 
     def _make_room(self) -> None:

@@ -129,16 +129,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+# Orbax leaves an event loop half closed when it cannot write
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("room", [0, 50_000])
 def test_a_full_disk_costs_no_checkpoint(
-    small_disk: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+    room: int, small_disk: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Without any room not even metrics can be written, with a little it is the checkpoint."""
+
     def fill() -> None:
         with (small_disk / "ballast").open("ab", buffering=0) as file:
             try:
                 while file.write(bytes(4096)):
                     pass
             except OSError:
-                return
+                file.truncate(file.tell() - room)
 
     folder = small_disk / "job"
     at_step(monkeypatch, 60, fill)
@@ -178,6 +183,24 @@ def test_a_stop_waits_for_no_evaluation_and_is_not_forgotten(
     rows = figures(tmp_path)[1]
     assert rows[-1]["kind"] != "evaluation"
     assert len([row for row in rows if row["kind"] == "evaluation"]) == steps // 40
+    run(tmp_path)
+    assert figures(tmp_path) == undisturbed
+
+
+def test_a_stop_during_the_last_evaluation_is_not_forgotten(
+    tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary, seen = transfer.summary, []
+
+    def stopping(*arguments: Any) -> dict[str, Any]:
+        seen.append(arguments)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return summary(*arguments)
+
+    monkeypatch.setattr(transfer, "summary", stopping)
+    with pytest.raises(interruption.Interrupted):
+        run(tmp_path)
     run(tmp_path)
     assert figures(tmp_path) == undisturbed
 
