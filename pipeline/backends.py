@@ -20,7 +20,7 @@ from typing import Protocol
 
 from pipeline.environment import pin_gpu, share_cores
 from pipeline.jobs import Job
-from pipeline.work import Result, Task, do
+from pipeline.work import Result, Task, do, leave_error
 
 _TICK = 0.5  # seconds between looks at progress
 _GRACE = 60.0  # seconds for a busy worker to write its checkpoint and end when asked
@@ -179,7 +179,7 @@ def _collect(queue: Queue, worker: _Worker) -> bool:
         worker.pipe.close()
         seconds = time.monotonic() - worker.since
         result = Result(task.job.id, "failed", seconds, _cause_of_death(worker.process.exitcode))
-        (task.root / task.job.id / "error.txt").write_text(result.message + "\n", encoding="utf-8")
+        leave_error(task.root / task.job.id, result.message + "\n")
         alive = False
     worker.task = None
     queue.close(task, result)
@@ -262,18 +262,23 @@ def _end_with_parent() -> None:
 def _output_to(task: Task) -> Iterator[None]:
     """Send what a job prints, native libraries included, to `log.txt` in its folder."""
     folder = task.root / task.job.id
-    folder.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     saved = os.dup(1), os.dup(2)
-    with (folder / "log.txt").open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    with contextlib.suppress(OSError):  # on a full disk the job itself says so
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "log.txt").open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         for target, source in enumerate(saved, start=1):
             os.dup2(source, target)
             os.close(source)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()

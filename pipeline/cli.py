@@ -157,8 +157,11 @@ def report(
 
     if study is not None:
         _load(study, preset, set, exploration=False)
-    RunFolder(out).read_studies()  # a folder without a run is a mistake
-    typer.echo(write_report(out))
+    folder = RunFolder(out)
+    folder.read_studies()  # a folder without a run is a mistake
+    with folder.written():
+        page = write_report(out)
+    typer.echo(page)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Running a study, whole or one stage of it, on a run folder."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterable
@@ -78,8 +79,9 @@ def run(
         part = graph.only(stages)
         waiting = due(out, part)
         _refuse_missing(study, out, missing_inputs(out, part, waiting))
-        _record(folder, study, known, outside)
-        folder.link_shared(part)
+        with folder.written():
+            _record(folder, study, known, outside)
+            folder.link_shared(part)
         for other in folder.other_versions(graph):
             print(
                 f"note: jobs here were made by craik {other}, this is {version()}", file=sys.stderr
@@ -87,7 +89,8 @@ def run(
         folders = [folder, *(RunFolder(out / name) for name in study.variants if name)]
         outcome = _work(folders, part, modules, jobs or default_jobs())
         if report:
-            write_report(out)
+            with folder.written():
+                write_report(out)
     return Ran(outcome, len(waiting), len(part.jobs) - len(waiting))
 
 
@@ -207,8 +210,9 @@ class _Recorder:
     def finished(self, job: Any, result: Result) -> None:
         """Record devices, then pass on."""
         if result.devices and not self._folders[0].record.get("device"):
-            for folder in self._folders:
-                folder.update_record(**result.devices)
+            with contextlib.suppress(OSError):  # a full disk ends no job that has room
+                for folder in self._folders:
+                    folder.update_record(**result.devices)
         self.inner.finished(job, result)
 
 

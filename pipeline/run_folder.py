@@ -14,7 +14,6 @@ import fcntl
 import importlib.metadata
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pipeline.errors import StudyError
 from pipeline.jobs import Exploration, Graph
 from pipeline.settings import StudyFile, load_study, resolved
 from pipeline.states import read_json, state, write_json
+from stages import durable
 from stages.settings import Study
 
 _PACKAGES = (
@@ -87,10 +87,27 @@ class RunFolder:
                     f"--out {self.root}: another craik process ({owner}) works in it;"
                     " wait for it, stop it, or take another folder"
                 ) from None
-            lock.truncate(0)
-            lock.write(f"pid {os.getpid()} on {platform.node()}")
-            lock.flush()
+            with self.written():
+                lock.truncate(0)
+                lock.write(f"pid {os.getpid()} on {platform.node()}")
+                lock.flush()
             yield
+
+    @contextlib.contextmanager
+    def written(self) -> Iterator[None]:
+        """Something is written to the folder in this context.
+
+        Raises:
+            StudyError: it cannot be, for want of room perhaps.
+        """
+        try:
+            yield
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise StudyError(
+                f"--out {self.root}: {error.strerror}{where}; nothing that was finished or"
+                " checkpointed is lost, and the same command goes on once that is mended"
+            ) from None
 
     def is_held(self) -> bool:
         """Whether a process works in the folder now."""
@@ -119,12 +136,10 @@ class RunFolder:
             table = resolved(study.base) | {
                 "variants": [{"name": name, "set": set} for name, set in study.changes.items()]
             }
-        (self.root / "study.toml").write_text(toml.dumps(table), encoding="utf-8")
+        durable.write(self.root / "study.toml", toml.dumps(table))
         for name, variant in study.variants.items():
             if name is not None:
-                folder = self.root / name
-                folder.mkdir(exist_ok=True)
-                (folder / "study.toml").write_text(toml.dumps(resolved(variant)), encoding="utf-8")
+                durable.write(self.root / name / "study.toml", toml.dumps(resolved(variant)))
 
     def read_studies(self) -> dict[str | None, Study]:
         """The study of each variant, as it was resolved.
@@ -164,9 +179,7 @@ class RunFolder:
 
     def copy_task_file(self, file: Path) -> None:
         """Keep a user's task file as it was, beside the results it gave."""
-        folder = self.root / "tasks"
-        folder.mkdir(exist_ok=True)
-        shutil.copy2(file, folder / file.name)
+        durable.write(self.root / "tasks" / file.name, file.read_bytes())
 
     def link_shared(self, graph: Graph) -> None:
         """Make each shared exploration visible in every variant that uses it.

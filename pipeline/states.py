@@ -5,7 +5,6 @@ end, written last and at once, so that its presence means that the job is whole.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from pipeline.errors import StudyError
 from pipeline.jobs import Graph, Job
 from pipeline.toml import show
+from stages import durable
 
 State = Literal["due", "interrupted", "failed", "finished"]
 
@@ -29,10 +29,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a JSON object so that a reader sees the old or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    durable.write(path, json.dumps(data, indent=1) + "\n")
 
 
 def state(folder: Path) -> State:

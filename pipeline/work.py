@@ -1,11 +1,14 @@
 """Doing one job: calling its stage on its folder, and saying there how it went."""
 
+import contextlib
+import fcntl
 import importlib
+import os
 import platform
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +16,8 @@ from typing import Any, Literal
 from pipeline.jobs import Job
 from pipeline.states import write_json
 from stages.interruption import Interrupted
+
+_PATIENCE = 30.0  # seconds for whoever worked on a job before to be gone
 
 Modules = Mapping[str, str]
 STAGE_MODULES: Modules = {
@@ -51,26 +56,56 @@ def do(task: Task) -> Result:
     """
     started = time.monotonic()
     folder = task.root / task.job.id
-    write_json(folder / "job.json", describe(task.job))
-    (folder / "error.txt").unlink(missing_ok=True)
     try:
-        module = importlib.import_module(task.modules[task.job.stage])
-        module.run(task.job.study, _inputs(module, task), folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            write_json(folder / "job.json", describe(task.job))
+            (folder / "error.txt").unlink(missing_ok=True)
+            module = importlib.import_module(task.modules[task.job.stage])
+            module.run(task.job.study, _inputs(module, task), folder)
+            record = {
+                "digest": task.job.digest,
+                "finished": time.time(),
+                "seconds": time.monotonic() - started,
+                "version": task.version,
+            }
+            write_json(folder / "done.json", record)
     except Interrupted:
         raise KeyboardInterrupt from None  # not a failure: it wrote a checkpoint and goes on later
     except Exception as error:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        leave_error(folder, traceback.format_exc())
         seconds = time.monotonic() - started
         return Result(task.job.id, "failed", seconds, one_line(error), devices())
-    seconds = time.monotonic() - started
-    record = {
-        "digest": task.job.digest,
-        "finished": time.time(),
-        "seconds": seconds,
-        "version": task.version,
-    }
-    write_json(folder / "done.json", record)
-    return Result(task.job.id, "finished", seconds, devices=devices())
+    return Result(task.job.id, "finished", record["seconds"], devices=devices())
+
+
+def leave_error(folder: Path, text: str) -> None:
+    """Write `error.txt`, if there is room for it: why a job failed."""
+    with contextlib.suppress(OSError):
+        (folder / "error.txt").write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a job's folder; who outlives a killed parent for a moment is waited for.
+
+    Raises:
+        TimeoutError: another process still works there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{folder}: another process still works here") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def describe(job: Job) -> dict[str, Any]:

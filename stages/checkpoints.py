@@ -13,6 +13,7 @@ A checkpoint is written beside the last one, which is removed only when the new 
 This module alone knows Orbax.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from policies.agent import Agent
+from stages import durable
 
 
 class CheckpointError(Exception):
@@ -42,43 +44,73 @@ def save(
     training: PyTree | None = None,
     progress: Mapping[str, Any] | None = None,
     tails: np.ndarray | None = None,
+    *,
+    keep_previous: bool = False,
 ) -> Path:
-    """Write a checkpoint `name` into `folder` and make it the latest."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint `name` into `folder` and make it the latest.
+
+    Args:
+        keep_previous: the one that was the latest stays; all others go.
+
+    Raises:
+        CheckpointError: it cannot be written, for want of room perhaps; those before are as they
+            were.
+    """
+    before = latest(folder)
     partial = folder / f"{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    for component, tree in components.items():
-        _write(partial / "components" / component, tree)
-    if training is not None:
-        _write(partial / "training", training)
-    if progress is not None:
-        (partial / "progress.json").write_text(json.dumps(progress))
-    if tails is not None:
-        np.save(partial / "tails.npy", tails)
-    table = {component: describe(tree) for component, tree in components.items()}
-    (partial / "components.json").write_text(json.dumps(table, indent=1))
-    (partial / "complete").touch()
     final = folder / name
-    if final == latest(folder):  # it counts until this one does, so it keeps its place
+    if final == before:  # it counts until this one does, so it keeps its place
         final = folder / f"{name}-again"
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    pointer = folder / "latest.partial"
-    pointer.write_text(final.name)
-    os.replace(pointer, folder / "latest")
-    for old in folder.iterdir():
-        if old.is_dir() and old != final:
-            shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove(folder.glob("*.partial"))  # of a save that was cut short
+        for component, tree in components.items():
+            _write(partial / "components" / component, tree)
+        if training is not None:
+            _write(partial / "training", training)
+        if progress is not None:
+            (partial / "progress.json").write_text(json.dumps(progress))
+        if tails is not None:
+            np.save(partial / "tails.npy", tails)
+        table = {component: describe(tree) for component, tree in components.items()}
+        (partial / "components.json").write_text(json.dumps(table, indent=1))
+        (partial / "complete").touch()
+        durable.sync_tree(partial)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(partial, final)
+        durable.write(folder / "latest", final.name)
+    except Exception as error:  # Orbax raises many kinds for a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"{final}: cannot be written ({_reason(error)})") from error
+    kept = {final, before} if keep_previous else {final}
+    _remove(path for path in folder.iterdir() if path.is_dir() and path not in kept)
     return final
 
 
 def latest(folder: Path) -> Path | None:
     """Folder of the checkpoint that counts, or None where there is none."""
-    pointer = folder / "latest"
-    if not pointer.exists():
-        return None
-    path = folder / pointer.read_text().strip()
-    return path if (path / "complete").exists() else None
+    return next(iter(whole(folder)), None)
+
+
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints that were written to their end, the one that counts first."""
+    try:
+        pointed = (folder / "latest").read_text(errors="replace").strip()
+    except OSError:
+        pointed = ""
+    found = [path.parent for path in folder.glob("*/complete") if path.parent.suffix != ".partial"]
+    return sorted(found, key=lambda path: (path.name == pointed, path.name), reverse=True)
+
+
+def last_good(folder: Path) -> str:
+    """The words on the checkpoint that counts, for the end of a message."""
+    found = latest(folder)
+    return f"the last good checkpoint is {found}" if found else "there is no checkpoint yet"
+
+
+def set_aside(checkpoint: Path) -> None:
+    """Let a damaged checkpoint count no more; the next save removes it."""
+    (checkpoint / "complete").unlink()
 
 
 def find(path: Path) -> Path:
@@ -104,7 +136,7 @@ def components(path: Path) -> dict[str, dict[str, Any]]:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     checkpoint = find(path)
-    names = json.loads((checkpoint / "components.json").read_text())
+    names = _read_json(checkpoint / "components.json")
     return {name: describe(_read_raw(checkpoint / "components" / name)) for name in names}
 
 
@@ -135,7 +167,11 @@ def restore_component(path: Path, name: str, like: PyTree) -> PyTree:
     if not item.exists():
         have = ", ".join(sorted(p.name for p in (checkpoint / "components").iterdir()))
         raise CheckpointError(f"{path}: no component {name!r}; this checkpoint holds {have}")
-    return _fill(like, _read_raw(item), f"{path}: component {name!r}")
+    arrays = _read_raw(item)
+    known = _read_json(checkpoint / "components.json").get(name, {}).get("digest")
+    if known != describe(arrays)["digest"]:
+        raise CheckpointError(f"{item}: is damaged (its arrays are not those that were written)")
+    return _fill(like, arrays, f"{path}: component {name!r}")
 
 
 def restore_agent(path: Path, agent: Agent, names: Iterable[str] | None = None) -> Agent:
@@ -156,12 +192,21 @@ def restore_training(checkpoint: Path, like: PyTree) -> tuple[PyTree, dict[str, 
         CheckpointError: something is missing or damaged.
     """
     training = _fill(like, _read_raw(checkpoint / "training"), f"{checkpoint}: training state")
+    return training, *restore_progress(checkpoint)
+
+
+def restore_progress(checkpoint: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Progress table and replay tails.
+
+    Raises:
+        CheckpointError: they are missing or damaged.
+    """
+    progress = _read_json(checkpoint / "progress.json")
     try:
-        progress = json.loads((checkpoint / "progress.json").read_text())
         tails = np.load(checkpoint / "tails.npy")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint}: {error}") from error
-    return training, progress, tails
+    except (OSError, ValueError, EOFError) as error:
+        raise CheckpointError(f"{checkpoint}/tails.npy: cannot be read ({error})") from error
+    return progress, tails
 
 
 def flat_arrays(tree: PyTree) -> dict[str, np.ndarray]:
@@ -196,8 +241,9 @@ def _fill(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
 
 @cache
 def _checkpointer() -> Any:
-    # Orbax tells of every save at length, and warns that sharding is absent from plain arrays.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax tells of every save at length, warns that sharding is absent from plain arrays, and
+    # prints the tracebacks of what it raises besides.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     import orbax.checkpoint as ocp
 
     return ocp.PyTreeCheckpointer()
@@ -213,5 +259,23 @@ def _read_raw(path: Path) -> dict[str, np.ndarray]:
     try:
         return _checkpointer().restore(path.absolute())
     except Exception as error:  # Orbax raises many kinds for a damaged item
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read ({reason})") from error
+        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    no_room = os.strerror(errno.ENOSPC)
+    if no_room in str(error):  # Orbax wraps it in a page of text
+        return no_room
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
+        shutil.rmtree(folder, ignore_errors=True)

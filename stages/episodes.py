@@ -58,6 +58,11 @@ class EpisodeCounter:
             record["achievements"] = {name: count for name, count in pairs if count}
         return record
 
+    def restart(self, first: np.ndarray) -> None:
+        """Begin anew the episodes of environments whose present row is a first one."""
+        for index in np.flatnonzero(first):
+            self.tallies[index] = Tally()
+
     def state(self) -> list[list[float]]:
         """What a checkpoint keeps."""
         return [[t.value, int(t.success), t.length] for t in self.tallies]

@@ -1,14 +1,13 @@
 """Evaluate: fresh episodes on fixed seeds, before the first update and after the last one."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from policies.agent import Agent
-from stages import checkpoints
+from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
 from stages.rollout import Examination, Film
@@ -107,11 +106,4 @@ def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, fol
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines at once, so that a file is whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w") as file:
-        for row in rows:
-            file.write(json.dumps(plain(row)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    durable.write(path, "".join(json.dumps(plain(row)) + "\n" for row in rows))

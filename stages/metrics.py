@@ -1,5 +1,6 @@
 """A job's metrics as JSON lines (the source of truth), and its progress for people who wait."""
 
+import contextlib
 import json
 import math
 import os
@@ -9,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 
+class MetricsError(Exception):
+    """The rows of a checkpoint are not all there; one line."""
+
+
 class Metrics:
     """Appends rows to `metrics.jsonl`; what is not a finite number becomes null."""
 
     def __init__(self, path: Path, keep_bytes: int = 0):
-        """Open a log cut back to `keep_bytes`, the length its checkpoint knows."""
+        """Open a log cut back to `keep_bytes`, the length its checkpoint knows.
+
+        Raises:
+            MetricsError: it is shorter than that.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        size = path.stat().st_size if path.exists() else 0
+        if size < keep_bytes:
+            raise MetricsError(f"{path}: has {size} bytes of {keep_bytes}, so rows are lost")
         self.path = path
         self._file = path.open("ab")
         self._file.truncate(keep_bytes)
@@ -34,7 +46,8 @@ class Metrics:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, of which `write` has told
+            self._file.close()
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from policies.agent import Agent
+from stages import durable
 from stages.rollout import Examination
 from stages.videos import write_video
 from world_models.distributions import symlog
@@ -107,7 +108,8 @@ class HeldOut:
                 strip = np.concatenate([truth, guess, error], 2)
                 frames = list(strip.repeat(3, 1).repeat(3, 2))
                 write_video(folder / "videos" / "open_loop.mp4", frames, 10.0)
-        np.savez(folder / "open_loop.npz", **arrays)
+        with durable.replaced(folder / "open_loop.npz") as partial:
+            np.savez(partial, **arrays)
 
 
 def _scale(x: np.ndarray) -> np.ndarray:

@@ -242,7 +242,7 @@ def _job(folder: Path, stage: str, task: str, arm: str) -> Job:
         arm=str(said.get("arm") or arm),
         seed=int(seed) if str(seed).lstrip("-").isdigit() else 0,
         folder=folder,
-        finished=(folder / "done.json").is_file(),
+        finished=bool(read_json(folder / "done.json")),
         error=last_line(folder / "error.txt"),
     )
 

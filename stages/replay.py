@@ -1,14 +1,22 @@
-"""Sequence replay in host memory with a byte budget, spilling to memory-mapped files.
+"""Sequence replay in host memory with a byte budget, spilling to files with a byte budget.
 
 Every environment is one stream of rows, cut into chunks of equal length. A full chunk never changes
-again: it is written to one file when a checkpoint needs it or when memory runs short, and is then
-read through a memory map. When the disk budget is spent too, the oldest chunks of a stream go.
-Sequences cross chunk and episode boundaries (`is_first` marks those), never a dropped episode.
+again: it is written to one file when a checkpoint needs it or when memory runs short, and its rows
+are then read from there. Sequences cross chunk and episode boundaries (`is_first` marks those),
+never a dropped episode.
 
     folder/stream-0003-chunk-000012.npy      full chunks, written once
     state() / restore()                      what a checkpoint keeps: lengths, drops, open chunks
+
+Any chunk may have to be written, so all together are held to the disk budget, less a part of it
+that is spare: the oldest chunks go when others come, but the last checkpoint still needs their
+files, which stay on the spare part until the next one. Where that part runs short the replay is
+`crowded`, and a checkpoint has to be written. So which rows can be drawn depends on the rows that
+came and on nothing else. The checkpoint before the last finds its files, too, while they are not in
+the way.
 """
 
+import io
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,20 +25,27 @@ from typing import Any
 
 import numpy as np
 
+from stages import durable
 from stages.settings import ReplaySettings
 
 GIB = 2**30
+SPARE = 8  # one part in so many of the disk budget is spare, or more where chunks are few
+
+
+class ReplayError(ValueError):
+    """Rows cannot be had: the budgets are too small, or a file is damaged; one line."""
 
 
 @dataclass
 class Stream:
     """Rows of one environment. `base` chunks at the front are gone; the last chunk is open."""
 
-    chunks: list[np.ndarray] = field(default_factory=list)
+    chunks: list[np.ndarray | Path] = field(default_factory=list)  # in memory, or a file
     base: int = 0
     length: int = 0  # rows ever appended, those gone included
     episode_start: int = 0
     dropped: list[tuple[int, int]] = field(default_factory=list)  # [from, to) rows not to be drawn
+    saved: int = 0  # chunks, those gone included, that the last checkpoint knows the files of
 
 
 class Replay:
@@ -40,17 +55,31 @@ class Replay:
         row: one environment's row: key to array of any shape and dtype.
         streams: number of environments.
         folder: where full chunks are written.
+        ahead: rows per stream that may come between two looks at `crowded`.
     """
 
     def __init__(
-        self, row: Mapping[str, np.ndarray], streams: int, settings: ReplaySettings, folder: Path
+        self,
+        row: Mapping[str, np.ndarray],
+        streams: int,
+        settings: ReplaySettings,
+        folder: Path,
+        ahead: int = 1,
     ):
         self.dtype = np.dtype([(key, value.dtype, value.shape) for key, value in row.items()])
         self.settings = settings
         self.folder = folder
         self.streams = [Stream() for _ in range(streams)]
         self._chunk_bytes = self.dtype.itemsize * settings.chunk
-        self._gone: list[Path] = []
+        whole = io.BytesIO()
+        np.save(whole, np.zeros(settings.chunk, self.dtype))
+        self._header_bytes = len(whole.getvalue()) - self._chunk_bytes
+        on_disk = int(settings.disk_gib * GIB) // self._chunk_bytes
+        self._rush = streams * -(-ahead // settings.chunk)  # chunks that may go between two looks
+        self._spare = max(on_disk // SPARE, self._rush)
+        self._most = on_disk - self._spare  # chunks held
+        self._gone: list[Path] = []  # files that the last checkpoint needs still
+        self._gone_before: list[Path] = []  # and those that the one before needs
         # batches are drawn in a second thread while rows come in, and old chunks may go meanwhile
         self._lock = threading.Lock()
 
@@ -73,7 +102,9 @@ class Replay:
             if at == 0:
                 self._make_room()
                 stream.chunks.append(np.zeros(self.settings.chunk, self.dtype))
-            row = stream.chunks[-1][at]
+            chunk = stream.chunks[-1]
+            assert not isinstance(chunk, Path), "the open chunk is in memory"
+            row = chunk[at]
             for key in self.dtype.names or ():
                 row[key] = rows[key][index]
             stream.length += 1
@@ -117,18 +148,46 @@ class Replay:
         """Whether a sequence of `length` steps can be drawn."""
         return any(s.length - self._first(s) >= length for s in self.streams)
 
+    def check(self, length: int) -> None:
+        """Refuse budgets within which a sequence of `length` steps may be missing.
+
+        Raises:
+            ReplayError: naming the least budgets.
+        """
+        streams, chunk = len(self.streams), self.settings.chunk
+        held = streams * (1 + -(-length // chunk))
+        for name, given, chunks in (
+            ("memory_gib", self.settings.memory_gib, streams),
+            ("disk_gib", self.settings.disk_gib, held + self._rush),
+        ):
+            least = chunks * self._chunk_bytes / GIB
+            if given < least:
+                raise ReplayError(
+                    f"replay.{name} = {given:g} is too small for {streams} environments with "
+                    f"replay.chunk = {chunk}: set it to {least * 1.01:.2g} or more"
+                )
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a checkpoint must be written before more rows come, lest disk run short."""
+        return len(self._gone) + self._rush > self._spare
+
     def bytes_in_memory(self) -> int:
-        """Host memory held by chunks that are not memory-mapped."""
+        """Host memory held by chunks that are not in a file."""
         return self._chunk_bytes * sum(
-            not isinstance(chunk, np.memmap) for s in self.streams for chunk in s.chunks
+            not isinstance(chunk, Path) for s in self.streams for chunk in s.chunks
         )
 
     def state(self) -> tuple[dict[str, Any], np.ndarray]:
         """What a checkpoint keeps: a JSON-able table and open chunks. Full chunks are written."""
-        for index, stream in enumerate(self.streams):
-            for number in range(len(stream.chunks)):
-                if not self._open(stream, number):
-                    self._write(index, number)
+        with self._lock:
+            return self._state()
+
+    def _state(self) -> tuple[dict[str, Any], np.ndarray]:
+        for index, number in list(self._full_in_memory()):
+            self._write(index, number)
+        for stream in self.streams:
+            stream.saved = stream.length // self.settings.chunk
         table = {
             "chunk": self.settings.chunk,
             "streams": [
@@ -143,40 +202,55 @@ class Replay:
         }
         tails = np.zeros((len(self.streams), self.settings.chunk), self.dtype)
         for tail, stream in zip(tails, self.streams, strict=True):
-            if stream.chunks and self._open(stream, len(stream.chunks) - 1):
+            if stream.chunks and not isinstance(stream.chunks[-1], Path):
                 tail[:] = stream.chunks[-1]
         return table, tails
 
-    def restore(self, table: Mapping[str, Any], tails: np.ndarray, *, clean: bool = True) -> None:
-        """Go back to a state; with `clean`, files that it does not know are removed.
+    def restore(
+        self,
+        table: Mapping[str, Any],
+        tails: np.ndarray,
+        *,
+        clean: bool = True,
+        others: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
+        """Go back to a state; with `clean`, files that neither it nor `others` know are removed.
 
         Raises:
-            ValueError: the rows have other keys, shapes or chunks than this replay's.
+            ReplayError: the rows have other keys, shapes or chunks than this replay's, or a file is
+                missing or cut off. Nothing was changed.
         """
         if tails.dtype != self.dtype or table["chunk"] != self.settings.chunk:
-            raise ValueError(f"replay rows are {tails.dtype}, expected {self.dtype}")
-        known = set()
+            raise ReplayError(f"replay rows are {tails.dtype}, expected {self.dtype}")
+        known = self._files(table)
+        for path in known:
+            self._check_file(path)
         for index, (stream, row) in enumerate(zip(self.streams, table["streams"], strict=True)):
             stream.base, stream.length = row["base"], row["length"]
             stream.episode_start = row["episode_start"]
             stream.dropped = [(a, b) for a, b in row["dropped"]]
-            stream.chunks = []
-            full = stream.length // self.settings.chunk
-            for number in range(stream.base, full):
-                path = self._path(index, number)
-                known.add(path)
-                stream.chunks.append(np.load(path, mmap_mode="r"))
+            stream.saved = stream.length // self.settings.chunk
+            stream.chunks = [self._path(index, n) for n in range(stream.base, stream.saved)]
             if stream.length % self.settings.chunk:
                 stream.chunks.append(np.array(tails[index]))
         if clean and self.folder.exists():
-            for path in set(self.folder.glob("stream-*")) - known:
+            files = set(self.folder.glob("stream-*"))
+            older = {path for other in others for path in self._files(other, before=table)}
+            self._gone, self._gone_before = [], sorted(files & older)
+            for path in files - older - set(known):
                 path.unlink()
+            self._squeeze()
 
-    def forget_gone(self) -> None:
-        """Delete files of chunks that no checkpoint needs any more (after a checkpoint is done)."""
-        for path in self._gone:
+    def forget_gone(self, *, keep_previous: bool = False) -> None:
+        """A checkpoint of `state()` is done: delete files that none needs any more.
+
+        Args:
+            keep_previous: the checkpoint before it is kept, so its files are too.
+        """
+        kept = self._gone if keep_previous else []
+        for path in {*self._gone, *self._gone_before} - set(kept):
             path.unlink(missing_ok=True)
-        self._gone = []
+        self._gone, self._gone_before = [], kept
 
     def _first(self, stream: Stream) -> int:
         return stream.base * self.settings.chunk
@@ -195,55 +269,91 @@ class Replay:
         while done < len(target):
             number, at = divmod(start + done, size)
             count = min(size - at, len(target) - done)
-            target[done : done + count] = stream.chunks[number - stream.base][at : at + count]
+            chunk = stream.chunks[number - stream.base]
+            target[done : done + count] = (
+                self._read(chunk, at, count) if isinstance(chunk, Path) else chunk[at : at + count]
+            )
             done += count
         return True
+
+    def _read(self, path: Path, at: int, count: int) -> np.ndarray:
+        """Some rows of a file; opened each time, as a map of every file would cost a descriptor."""
+        offset = self._header_bytes + at * self.dtype.itemsize
+        rows = np.fromfile(path, self.dtype, count, offset=offset)
+        if len(rows) < count:
+            raise ReplayError(f"{path}: is cut off")
+        return rows
+
+    def _files(
+        self, table: Mapping[str, Any], before: Mapping[str, Any] | None = None
+    ) -> list[Path]:
+        """The files of full chunks that a state needs, or of those that are gone in another."""
+        found = []
+        for index, row in enumerate(table["streams"]):
+            end = row["length"] // self.settings.chunk
+            if before is not None:
+                end = min(end, before["streams"][index]["base"])
+            found += [self._path(index, number) for number in range(row["base"], end)]
+        return found
+
+    def _check_file(self, path: Path) -> None:
+        expected = self._header_bytes + self._chunk_bytes
+        found = path.stat().st_size if path.exists() else None
+        if found != expected:
+            said = "is missing" if found is None else f"has {found} bytes instead of {expected}"
+            raise ReplayError(f"{path}: {said}")
 
     def _path(self, stream: int, number: int) -> Path:
         return self.folder / f"stream-{stream:04d}-chunk-{number:06d}.npy"
 
     def _write(self, index: int, number: int) -> None:
-        """Put a full chunk on disk and read it through a memory map from now on."""
+        """Put a full chunk on disk and read it from there from now on."""
         stream = self.streams[index]
         chunk = stream.chunks[number]
-        if isinstance(chunk, np.memmap):
-            return
+        assert not isinstance(chunk, Path), "it is written once"
         path = self._path(index, stream.base + number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, chunk)
-        partial.replace(path)
-        stream.chunks[number] = np.load(path, mmap_mode="r")
+        with durable.replaced(path) as partial:
+            np.save(partial, chunk)
+        stream.chunks[number] = path
 
     def _make_room(self) -> None:
-        """Spill the oldest chunks past the memory budget; past the disk budget they go."""
+        """Let the oldest chunks go that are too many with one more; spill what memory lacks."""
+        while sum(len(s.chunks) for s in self.streams) >= self._most and self._let_go():
+            pass
         while self.bytes_in_memory() + self._chunk_bytes > self.settings.memory_gib * GIB:
             spillable = list(self._full_in_memory())
             if not spillable:
                 break
             self._write(*min(spillable, key=lambda pair: self._age(*pair)))
-        on_disk = sum(isinstance(c, np.memmap) for s in self.streams for c in s.chunks)
-        if (on_disk + 1) * self._chunk_bytes > self.settings.disk_gib * GIB and on_disk:
-            index = min(
-                (
-                    i
-                    for i, s in enumerate(self.streams)
-                    if s.chunks and isinstance(s.chunks[0], np.memmap)
-                ),
-                key=lambda i: self.streams[i].base,
-            )
-            stream = self.streams[index]
-            self._gone.append(self._path(index, stream.base))
-            stream.chunks.pop(0)
-            stream.base += 1
-            first = self._first(stream)
-            stream.dropped = [pair for pair in stream.dropped if pair[1] > first]
+
+    def _let_go(self) -> bool:
+        """Drop the oldest full chunk; False if there is none."""
+        full = [i for i, s in enumerate(self.streams) if s.chunks and not self._open(s, 0)]
+        if not full:
+            return False
+        index = min(full, key=lambda i: self.streams[i].base)
+        stream = self.streams[index]
+        chunk = stream.chunks.pop(0)
+        if isinstance(chunk, Path):
+            if stream.base < stream.saved:
+                self._gone.append(chunk)
+                self._squeeze()
+            else:
+                chunk.unlink(missing_ok=True)
+        stream.base += 1
+        first = self._first(stream)
+        stream.dropped = [pair for pair in stream.dropped if pair[1] > first]
+        return True
+
+    def _squeeze(self) -> None:
+        """Delete what only the checkpoint before the last needs, where it is in the way."""
+        while self._gone_before and len(self._gone) + len(self._gone_before) > self._spare:
+            self._gone_before.pop(0).unlink(missing_ok=True)
 
     def _full_in_memory(self) -> Iterable[tuple[int, int]]:
         for index, stream in enumerate(self.streams):
             for number, chunk in enumerate(stream.chunks):
-                if not isinstance(chunk, np.memmap) and not self._open(stream, number):
+                if not isinstance(chunk, Path) and not self._open(stream, number):
                     yield index, number
 
     def _age(self, index: int, number: int) -> int:

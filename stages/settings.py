@@ -94,7 +94,7 @@ class ReplaySettings(Settings):
         default=1.0, gt=0, description="Host memory before spilling to disk, GiB."
     )
     disk_gib: float = Field(
-        default=8.0, ge=0, description="Disk for spilled chunks; then the oldest go."
+        default=8.0, gt=0, description="Disk for full chunks; then the oldest go."
     )
     chunk: int = Field(default=256, ge=8, description="Steps per chunk.")
 

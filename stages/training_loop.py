@@ -5,11 +5,12 @@ with `training.overlap` the next steps are collected, and the next batches drawn
 learns, with a policy one call old. A job that is run again goes on from its last checkpoint.
 """
 
+import contextlib
 import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,13 @@ from stages import checkpoints, interruption
 from stages.acting import AgentActor, random_actions, to_simulator
 from stages.coverage import Coverage
 from stages.episodes import EpisodeCounter
-from stages.metrics import Metrics, Progress, Stopwatch, plain
-from stages.replay import Replay
+from stages.metrics import Metrics, MetricsError, Progress, Stopwatch, plain
+from stages.replay import Replay, ReplayError
 from stages.settings import Study, planned_updates
 from stages.training_step import TrainingState, build_step, initial_state, place
 from tasks.contract import TaskSpec
-from tasks.vector import make_vector
+from tasks.group import empty_rows
+from tasks.vector import TaskFault, make_vector
 
 logger = logging.getLogger("craik.stages")
 
@@ -87,9 +89,11 @@ class TrainingLoop:
         training = study.training
         self.number = training.environments
         seeds = environment_seeds(f"{plan.stage}/{plan.task}", plan.seed, self.number)
+        self._exits = contextlib.ExitStack()
         self.vector = make_vector(
             plan.task, study.tasks, seeds, training.workers, training.step_timeout
         )
+        self._exits.callback(self.vector.close)
         key = component_key(plan.seed, plan.stage, "training")
         self.update_key, act_key, prior_key = jax.random.split(key, 3)
         self.state = initial_state(agent, training)
@@ -111,45 +115,78 @@ class TrainingLoop:
         position = spec.log.get("log/position")
         self.coverage = Coverage(position.shape[0]) if position else None
         self.recent: list[dict[str, Any]] = []
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = self._exits.enter_context(ThreadPoolExecutor(1))
         self._drawn: Future[Any] | None = None
         self._pending: dict[str, Any] | None = None
         self._compiled: set[str] = set()
         self._beyond = False
-        self._begin()
+        self.last_metrics: dict[str, float] = {}
+        self._noise_seed = environment_seeds(f"noise/{plan.stage}", plan.seed, 1)[0]
+        try:
+            with self._told():
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
 
     def run(self) -> TrainingState:
-        """Train to the end of the plan; the final checkpoint is written."""
+        """Train to the end of the plan; the final checkpoint is written.
+
+        Raises:
+            TrainingError: the loss is no number, the disk is full, or the simulator keeps failing;
+                the last good checkpoint is named.
+            Interrupted: on request, after a checkpoint.
+        """
+        try:
+            with self._told():
+                self._train_to_the_end()
+        finally:
+            self.close()
+        return self.state
+
+    def _train_to_the_end(self) -> None:
         progress = Progress(self.folder, self.plan.stage, self.plan.steps)
         saved = time.monotonic()
         every = self.study.training.checkpoint_minutes * 60
-        try:
-            with interruption.watched() as stop:
+        with interruption.watched() as stop:
+            self._points()
+            while self.counters.env_steps < self.plan.steps:
+                self._collect()
+                self._learn()
+                # before an evaluation, which may take longer than whoever stops us will wait
+                if stop() or time.monotonic() - saved > every or self.replay.crowded:
+                    self._save()
+                    saved = time.monotonic()
+                if stop():
+                    raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
                 self._points()
-                while self.counters.env_steps < self.plan.steps:
-                    self._collect()
-                    self._learn()
-                    self._points()
-                    progress.show(self.counters.env_steps)
-                    if stop() or time.monotonic() - saved > every:
-                        self._save()
-                        saved = time.monotonic()
-                        if stop():
-                            raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
+                progress.show(self.counters.env_steps)
             if not self.counters.finished:
                 self._settle_pending()
                 self._write_rows()
                 self.counters.finished = True
                 self._save()
-        finally:
-            self.close()
-        return self.state
+            if stop():
+                raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
 
     def close(self) -> None:
         """End simulators, threads and files."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self.vector.close()
-        self.metrics.close()
+        self._exits.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Name the last good checkpoint where something outside this program ends the job."""
+        try:
+            yield
+        except (
+            OSError,
+            TaskFault,
+            ReplayError,
+            MetricsError,
+            checkpoints.CheckpointError,
+        ) as error:
+            good = checkpoints.last_good(self.folder / "checkpoint")
+            raise TrainingError(f"{self.folder}: {error}; {good}") from error
 
     @property
     def agent(self) -> Agent:
@@ -160,9 +197,7 @@ class TrainingLoop:
 
     def _collect(self) -> None:
         """Step the batch as often as one call's updates are owed."""
-        training = self.study.training
-        due = training.updates_per_call * training.env_steps_per_update / self.number
-        for _ in range(max(1, math.ceil(due))):
+        for _ in range(self._steps_per_call):
             actions = self._choose()
             with self.watch("replay"):
                 self.replay.append(self._replay_row(actions), self.rows["fault"])
@@ -172,6 +207,13 @@ class TrainingLoop:
             # The step after an episode's end is a reset, which costs no env step.
             self.counters.env_steps += int((~self.rows["is_first"]).sum())
             self._record()
+
+    @property
+    def _steps_per_call(self) -> int:
+        """Steps of the batch after which one call's updates are owed."""
+        training = self.study.training
+        due = training.updates_per_call * training.env_steps_per_update / self.number
+        return max(1, math.ceil(due))
 
     def _choose(self) -> np.ndarray:
         count = self.counters.vector_steps
@@ -289,13 +331,13 @@ class TrainingLoop:
             return
         self.last_metrics = {name: float(value) for name, value in self._pending.items()}
         self._pending = None
-        total = self.last_metrics["loss/total"]
-        if not math.isfinite(total):
-            last = checkpoints.latest(self.folder / "checkpoint")
-            good = f"the last good checkpoint is {last}" if last else "there is no checkpoint yet"
-            raise TrainingError(
-                f"{self.folder}: loss/total is {total} at update {self.counters.updates}; {good}"
-            )
+        for name, value in self.last_metrics.items():
+            watched = name.startswith(("loss/", "gradient/"))
+            if watched and not math.isfinite(value):
+                good = checkpoints.last_good(self.folder / "checkpoint")
+                raise TrainingError(
+                    f"{self.folder}: {name} is {value} at update {self.counters.updates}; {good}"
+                )
 
     # Recording
 
@@ -330,24 +372,40 @@ class TrainingLoop:
     # Going on
 
     def _begin(self) -> None:
-        """Start afresh, or from the last checkpoint."""
-        self.last_metrics: dict[str, float] = {}
-        self._noise_seed = environment_seeds(f"noise/{self.plan.stage}", self.plan.seed, 1)[0]
-        folder = self.folder / "replay"
-        found = checkpoints.latest(self.folder / "checkpoint")
-        if found is None:
-            self.metrics = Metrics(self.folder / "metrics.jsonl")
-            self.watch = Stopwatch()
-            self.rows = self.vector.reset()
-            self.replay = Replay(self._example(), self.number, self.study.replay, folder)
-            self.replay.restore(*self.replay.state())  # removes what an earlier try left behind
-            self.episodes.add(self.rows)
+        """Start afresh, or from the last checkpoint that can be read."""
+        self.replay = self._empty_replay()
+        damaged: list[Path] = []
+        errors: list[Exception] = []
+        for found in checkpoints.whole(self.folder / "checkpoint"):
+            try:
+                self._restore(found)
+            except (checkpoints.CheckpointError, ReplayError, MetricsError) as error:
+                damaged.append(found)
+                errors.append(error)
+                continue
+            for checkpoint, error in zip(damaged, errors, strict=True):
+                logger.warning("%s; going on from %s, the last good one", error, found)
+                checkpoints.set_aside(checkpoint)
             return
+        if errors:
+            raise errors[0]
+        self._open_metrics(0)
+        self.watch = Stopwatch()
+        self.rows = self.vector.reset()
+        self.replay = self._empty_replay()
+        self.replay.check(self.study.training.batch_length)
+        self.replay.restore(*self.replay.state())  # removes what an earlier try left behind
+        self.episodes.add(self.rows)
+
+    def _restore(self, found: Path) -> None:
+        """Take up a checkpoint; whatever is damaged is noticed before anything is changed."""
         like = {"state": _without_components(self.state), "memory": self.actor.memory}
         if self.prior is not None:
             like["prior"] = self.prior.memory
         arrays, progress, tails = checkpoints.restore_training(found, like)
         agent = checkpoints.restore_agent(found, self.state.agent)
+        self._open_metrics(progress["metrics_bytes"])
+        self.replay.restore(progress["replay"], tails, others=_other_replays(found))
         self.state = eqx.combine(arrays["state"], self.state)
         self.state = eqx.tree_at(lambda s: s.agent, self.state, agent)
         self.acting = self.state.agent
@@ -355,14 +413,12 @@ class TrainingLoop:
         if self.prior is not None:
             self.prior.memory = arrays["prior"]
         self.counters = Counters(**progress["counters"])
-        self.metrics = Metrics(self.folder / "metrics.jsonl", progress["metrics_bytes"])
         self.watch = Stopwatch(progress["seconds"])
         self.last_metrics = progress["last_metrics"]
+        self.episodes.restore(progress["episodes"])
         with self.watch("simulator"):
             self.rows = self.vector.restore(progress["vector"])
-        self.replay = Replay(self._example(), self.number, self.study.replay, folder)
-        self.replay.restore(progress["replay"], tails)
-        self.episodes.restore(progress["episodes"])
+        self.episodes.restart(self.rows["is_first"])  # an episode may be lost on the way
         self.recent = progress["recent"]
         if self.coverage is not None:
             self.coverage.visited = set(progress["coverage"])
@@ -396,13 +452,22 @@ class TrainingLoop:
                 training,
                 progress,
                 tails,
+                keep_previous=not self.counters.finished,
             )
-            self.replay.forget_gone()
+            self.replay.forget_gone(keep_previous=not self.counters.finished)
 
-    def _example(self) -> dict[str, np.ndarray]:
-        """One environment's replay row, for shapes and types."""
-        actions = np.zeros((self.number, self.spec.action.size), np.float32)
-        return {name: value[0] for name, value in self._replay_row(actions).items()}
+    def _open_metrics(self, keep_bytes: int) -> None:
+        self.metrics = Metrics(self.folder / "metrics.jsonl", keep_bytes)
+        self._exits.callback(self.metrics.close)
+
+    def _empty_replay(self) -> Replay:
+        """A replay for rows as `_replay_row` makes them."""
+        rows = empty_rows(self.spec, 1)
+        names = (*self.spec.observation, "reward", "is_first", "is_last", "is_terminal")
+        row = {name: rows[name][0] for name in names}
+        row["action"] = np.zeros(self.spec.action.size, np.float32)
+        settings, folder = self.study.replay, self.folder / "replay"
+        return Replay(row, self.number, settings, folder, ahead=self._steps_per_call)
 
 
 def environment_seeds(kind: str, seed: int, number: int) -> list[int]:
@@ -415,6 +480,16 @@ def plain_snapshot(snapshot: dict[str, Any]) -> dict[str, Any]:
     """A simulator snapshot as JSON can hold it, every digit kept."""
     actions = [np.asarray(a).tolist() for a in snapshot["actions"]]
     return {k: v for k, v in snapshot.items() if k != "actions"} | {"actions": actions}
+
+
+def _other_replays(found: Path) -> list[dict[str, Any]]:
+    """What the other checkpoints beside `found` need of the replay, as far as they can be read."""
+    tables = []
+    for checkpoint in checkpoints.whole(found.parent):
+        with contextlib.suppress(checkpoints.CheckpointError):
+            if checkpoint != found:
+                tables.append(checkpoints.restore_progress(checkpoint)[0]["replay"])
+    return tables
 
 
 def _without_components(state: TrainingState) -> TrainingState:

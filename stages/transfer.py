@@ -1,6 +1,5 @@
 """Transfer: carry some components of an exploration to a task with rewards, and fine-tune."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from policies.agent import Agent
 from stages import checkpoints
 from stages.explore import fresh_agent
 from stages.open_loop import HeldOut
-from stages.replay import Replay
+from stages.replay import Replay, ReplayError
 from stages.rollout import Examination
 from stages.scores import value_of
 from stages.settings import Arm, Study
@@ -131,19 +130,14 @@ def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:
     """The exploration's replay, to be drawn from beside the task's own."""
     found = checkpoints.find(_exploration(inputs))
     job = found.parent.parent
-    try:
-        table = json.loads((found / "progress.json").read_text())["replay"]
-        tails = np.load(found / "tails.npy")
-    except OSError as error:
-        raise checkpoints.CheckpointError(
-            f"{found}: holds no replay to rehearse ({error})"
-        ) from error
+    progress, tails = checkpoints.restore_progress(found)
+    table = progress["replay"]
     example = {name: np.zeros(*_shape(tails.dtype[name])) for name in tails.dtype.names or ()}
     replay = Replay(example, len(table["streams"]), study.replay, job / "replay")
     try:
         # the files belong to the exploration, which may even be still at work
         replay.restore(table, tails, clean=False)
-    except (ValueError, OSError) as error:
+    except ReplayError as error:
         raise checkpoints.CheckpointError(f"{found}: its replay cannot be used: {error}") from error
     return replay
 

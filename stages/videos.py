@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stages import durable
+
 ADVICE = "no picture: headless OpenGL is missing; `craik doctor` says what to install"
 
 
@@ -21,9 +23,8 @@ def write_video(path: Path, frames: Sequence[np.ndarray], hz: float | None) -> N
         return
     import imageio.v3 as iio
 
-    partial = path.with_suffix(".partial.mp4")
     rate = min(max(hz or 20.0, 5.0), 60.0)
-    with warnings.catch_warnings():
+    with durable.replaced(path) as partial, warnings.catch_warnings():
         # JAX warns of every fork; the encoder's process runs none of its code.
         warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         iio.imwrite(
@@ -35,5 +36,4 @@ def write_video(path: Path, frames: Sequence[np.ndarray], hz: float | None) -> N
             macro_block_size=2,  # keeps sizes that are no multiple of 16
             output_params=["-movflags", "+faststart"],
         )
-    partial.replace(path)
     missing.unlink(missing_ok=True)

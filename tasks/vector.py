@@ -10,7 +10,8 @@ the actions since its reset: enough to bring any simulator back exactly (`snapsh
 
 A simulator that raises or returns not-a-number loses its episode; a worker that hangs or dies loses
 those of all its environments and is started afresh. Every fault is told in one line to the logger
-`craik.tasks` and kept in `vector.faults`. In this process (workers = 0) a hang cannot be noticed.
+`craik.tasks`; `vector.faults` keeps the last ones. In this process (workers = 0) a hang cannot be
+noticed.
 """
 
 import logging
@@ -29,6 +30,7 @@ from tasks.settings import TaskOptions
 
 logger = logging.getLogger("craik.tasks")
 FAULT_WINDOW = 1000  # steps of the batch within which faults are counted
+FAULTS_KEPT = 100  # lines
 
 
 class TaskFault(RuntimeError):
@@ -200,7 +202,7 @@ class Vector:
             f"{episode.number} from reset seed {episode.reset_seed}, step {len(episode.actions)}) "
             f"was abandoned: {fault.cause}{also}"
         )
-        self.faults.append(line)
+        self.faults = [*self.faults[1 - FAULTS_KEPT :], line]
         logger.warning("%s", line)
         self._recent.append(self._steps)
         while self._recent[0] <= self._steps - FAULT_WINDOW:

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,6 +27,7 @@ from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 
 STARTUP = 120.0  # s, added to the first answer's time limit: imports and building simulators
+STOPS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 5.0  # s, for closing simulators in order before a process is ended
 
 
@@ -43,16 +45,18 @@ class Worker:
         ours, theirs = socket.socketpair()
         life_read, life_write = os.pipe()
         shared = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
-        shared.truncate(mmap.PAGESIZE)
+        shared.write(bytes(mmap.PAGESIZE))  # a hole could not be filled on a full disk
+        shared.flush()
         self._progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
         inherited = (theirs.fileno(), life_read, shared.fileno())
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _program(inherited)],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # a simulator's chatter must not mix with a command's output
-            env=_environment(threads),
-        )
+        with _stops_blocked():  # the worker inherits that, until it ignores them
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _program(inherited)],
+                pass_fds=inherited,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # a simulator's chatter must not mix with a command's output
+                env=_environment(threads),
+            )
         theirs.close()
         os.close(life_read)
         shared.close()
@@ -121,6 +125,15 @@ class Worker:
         return f"(signal {-code})" if code < 0 else f"(exit code {code})"
 
 
+@contextlib.contextmanager
+def _stops_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _program(descriptors: tuple[int, ...]) -> str:
     # the parent's search path, so that `tasks` and the user's modules are the same there
     return (
@@ -151,7 +164,9 @@ def _end(process: subprocess.Popen, connection: Connection, life: int, progress:
 
 def main(messages: int, life: int, progress: int) -> None:
     """The worker's life: build what the first message says, then answer until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    for number in STOPS:  # they go to the whole group; the parent decides, and closes the pipe
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     threading.Thread(target=_watch, args=(life,), daemon=True).start()
     connection = Connection(messages)
     group: Group | None = None

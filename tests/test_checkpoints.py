@@ -113,3 +113,42 @@ def test_the_last_one_counts_until_the_next_is_whole(
     assert equal(restore_component(folder, "actor", saved.actor), agent.actor)
     left = sorted(path.name for path in (folder / "checkpoint").iterdir())
     assert len(left) == 2  # the checkpoint and `latest`
+
+
+@pytest.mark.parametrize("pointer", ["", "updates-0", "\x00\x00", None])
+def test_a_torn_pointer_loses_nothing(folder: Path, pointer: str | None) -> None:
+    path = folder / "checkpoint" / "latest"
+    path.unlink() if pointer is None else path.write_text(pointer)
+    assert checkpoints.latest(folder / "checkpoint") == folder / "checkpoint" / "updates-1"
+
+
+def test_the_one_before_is_kept_on_demand_and_counts_when_the_last_does_not(folder: Path) -> None:
+    where = folder / "checkpoint"
+    for name in ("updates-2", "updates-3"):
+        save(where, name, {"part": jnp.ones(2)}, keep_previous=True)
+    assert [path.name for path in checkpoints.whole(where)] == ["updates-3", "updates-2"]
+    checkpoints.set_aside(where / "updates-3")
+    assert checkpoints.latest(where) == where / "updates-2"
+    save(where, "updates-3", {"part": jnp.ones(2)})
+    assert sorted(path.name for path in where.iterdir()) == ["latest", "updates-3"]
+
+
+def test_another_value_in_the_place_of_an_array_is_noticed(folder: Path) -> None:
+    found = checkpoints.find(folder)
+    other = save(folder / "other", "x", tiny.agent(stage="explore", seed=2).components())
+    shutil.rmtree(found / "components" / "actor")
+    shutil.copytree(other / "components" / "actor", found / "components" / "actor")
+    refuses(folder, "actor", tiny.agent().actor, "is damaged")
+
+
+def test_a_save_without_room_leaves_what_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = sorted((folder / "checkpoint").rglob("*"))
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(CheckpointError, match=r"updates-2: cannot be written .*No space left"):
+        save(folder / "checkpoint", "updates-2", {"part": jnp.ones(2)}, tails=np.zeros(2))
+    assert sorted((folder / "checkpoint").rglob("*")) == before
