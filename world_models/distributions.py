@@ -34,13 +34,11 @@ class TwoHot(eqx.Module):
     reach: float = eqx.field(static=True)
 
     def mean(self) -> Float[Array, "*batch"]:
-        """Expected bin, summed from the middle outwards so that symmetric logits give exactly 0."""
+        """Expected bin; what opposite bins share cancels first, so that symmetric logits give 0."""
         probabilities = jax.nn.softmax(self.logits.astype(jnp.float32))
-        weighted = probabilities * symexp_bins(self.logits.shape[-1], self.reach)
         half = self.logits.shape[-1] // 2
-        pairs = weighted[..., :half] + weighted[..., ::-1][..., :half]
-        middle = weighted[..., half] if self.logits.shape[-1] % 2 else 0.0
-        return pairs.sum(-1) + middle
+        surplus = probabilities[..., -half:] - probabilities[..., :half][..., ::-1]
+        return (surplus * symexp_bins(self.logits.shape[-1], self.reach)[-half:]).sum(-1)
 
     def log_prob(self, target: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Log-likelihood of the two-hot encoding of `target`, clipped to the outermost bins."""
