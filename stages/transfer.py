@@ -1,6 +1,5 @@
 """Transfer: carry some components of an exploration to a task with rewards, and fine-tune."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tasks import registry
 from tasks.contract import TaskSpec
 
 HELD_OUT_EPISODES = 4
+PRIOR = ("encoder", "dynamics", "actor")  # what the frozen exploration agent needs to act
 
 
 @dataclass(frozen=True)
@@ -124,20 +124,15 @@ def _exploration(inputs: Inputs) -> Path:
 def _prior(study: Study, spec: TaskSpec, inputs: Inputs) -> Agent:
     """The whole exploration agent, as far as acting needs it."""
     agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=False)
-    return checkpoints.restore_agent(_exploration(inputs), agent, ("encoder", "dynamics", "actor"))
+    return checkpoints.restore_agent(_exploration(inputs), agent, PRIOR)
 
 
 def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:
     """The exploration's replay, to be drawn from beside the task's own."""
     found = checkpoints.find(_exploration(inputs))
     job = found.parent.parent
-    try:
-        table = json.loads((found / "progress.json").read_text())["replay"]
-        tails = np.load(found / "tails.npy")
-    except OSError as error:
-        raise checkpoints.CheckpointError(
-            f"{found}: holds no replay to rehearse ({error})"
-        ) from error
+    progress, tails = checkpoints.restore_progress(found)
+    table = progress["replay"]
     example = {name: np.zeros(*_shape(tails.dtype[name])) for name in tails.dtype.names or ()}
     replay = Replay(example, len(table["streams"]), study.replay, job / "replay")
     try:
