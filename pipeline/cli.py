@@ -1,5 +1,6 @@
 """The command line, `craik`. Heavy imports wait until a command needs them, so --help is quick."""
 
+import errno
 import json
 import os
 import signal
@@ -27,6 +28,11 @@ app = typer.Typer(
 )
 
 _CHECKED_STEPS = 60  # env steps of check-task
+# What is wrong with a path or a disk, so that no traceback would help.
+_USERS_ERRNO = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+)
 
 StudyArgument = Annotated[
     str,
@@ -157,6 +163,7 @@ def report(
     if study is not None:
         _load(study, preset, set, exploration=False)
     RunFolder(out).read_studies()  # a folder without a run is a mistake
+    RunFolder(out).refuse_foreign()
     typer.echo(write_report(out))
 
 
@@ -415,6 +422,8 @@ def _mistake(error: Exception) -> str | None:
     """What to tell of a user's mistake; None of anything else, which is ours."""
     if isinstance(error, StudyError) or type(error).__name__ in ("TaskError", "CheckpointError"):
         return str(error)
+    if isinstance(error, OSError) and error.errno in _USERS_ERRNO and error.filename:
+        return f"{error.filename}: {error.strerror}"
     said = getattr(error, "format_message", None)  # of the command line itself, by typer
     if said is None:
         return None

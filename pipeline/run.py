@@ -103,14 +103,16 @@ def prepare() -> None:
 
 
 def specs_of(study: Study) -> Specs:
-    """What every task of a study looks like.
+    """What every task of a study looks like; a user's own are tried out.
 
     Raises:
-        TaskError: one cannot be built as asked.
+        TaskError: one cannot be built as asked, or fails in its first steps.
     """
     names = list(study.tasks.transfer)
     if study.explore.steps:
         names.append(study.tasks.explore)
+    for name in names:
+        registry.try_out(name, study.tasks)
     return {name: registry.spec(name, study.tasks) for name in names}
 
 
