@@ -192,7 +192,7 @@ def read_toml(path: Path) -> Row:
     """A TOML table, or {} where the file is missing or broken."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError):  # a ValueError where it is not TOML, or not even text
         return {}
 
 
@@ -200,11 +200,11 @@ def json_lines(path: Path) -> Iterator[Row]:
     """The objects of a JSON-lines file; none if it is missing."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # a damaged line may not even be text
         for line in file:
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
             if isinstance(row, dict):
                 yield row
@@ -212,7 +212,8 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 def last_line(path: Path) -> str | None:
     """The last line of a text that is not empty; None without one."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = text.split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
