@@ -220,8 +220,9 @@ def last_line(path: Path) -> str | None:
 def _training(job: Job) -> Training:
     kinds: dict[str, list[Row]] = {"episode": [], "evaluation": [], "health": [], "time": []}
     for row in json_lines(job.folder / "metrics.jsonl"):
-        if row.get("kind") in kinds:
-            kinds[row["kind"]].append(row)
+        kind, steps = str(row.get("kind")), row.get("env_steps")
+        if kind in kinds and isinstance(steps, int | float):  # else the line was damaged
+            kinds[kind].append(row)
     time = kinds["time"][-1] if kinds["time"] else None
     return Training(
         job=job,
