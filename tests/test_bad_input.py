@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from pipeline import doctor
 from pipeline.jobs import build
 from pipeline.run_folder import RunFolder
 from pipeline.settings import load_study
@@ -324,6 +325,20 @@ def test_a_path_that_the_system_refuses_is_one_line(mistake: Any) -> None:
         line = mistake(*arguments)
         assert "xxx" in line
         assert line.endswith("File name too long")
+
+
+# the machine
+
+
+def test_a_back_end_that_mujoco_does_not_know_is_refused(
+    mistake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CRAIK_GL")
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    assert "MUJOCO_GL=nonsense" in mistake("run", "desk", "--preset", "smoke", "--out", "x")
+    findings = doctor.examine()
+    assert not doctor.usable(findings)
+    assert [row.advice for row in findings if row.subject == doctor.GL_VARIABLE]
 
 
 # checkpoints
