@@ -72,9 +72,7 @@ def gl_problem() -> str:
     value = os.environ.get("MUJOCO_GL", "")
     if value.lower().strip() in _KNOWN_GL:
         return ""
-    return (
-        f"MUJOCO_GL={value}: MuJoCo has no such back end; unset it, or take egl, osmesa, disable"
-    )
+    return f"MUJOCO_GL={value}: MuJoCo has no such back end; unset it, or take egl, osmesa, disable"
 
 
 def gl_report() -> list[dict[str, str]]:
