@@ -13,6 +13,7 @@ BUILT_WORLD_MODELS = ("rssm",)
 BUILT_PLANNERS = ("none",)
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
+MOST_SEEDS = 10_000
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Where = Callable[[Key], str]
@@ -33,8 +34,17 @@ def check_study(study: Study, where: Where, *, exploration: bool = True) -> Stud
     _check_sizes(study, where)
     _check_seeds(study, where)
     study = _expand_tasks(study, where)
+    seen: set[str] = set()
     for name, arm in study.transfer.arms.items():
         _check_arm(study, name, arm, where, exploration)
+        if name.lower() in seen:  # some file systems would give both one folder
+            raise _fail(
+                where,
+                ("transfer", "arms", name),
+                list(arm.carry),
+                "another arm has that name but for its case; choose another",
+            )
+        seen.add(name.lower())
     return study
 
 
@@ -99,8 +109,10 @@ def _check_sizes(study: Study, where: Where) -> None:
 
 
 def _check_seeds(study: Study, where: Where) -> None:
-    seeds = study.seed_list
     key = ("seeds",)
+    if isinstance(study.seeds, int) and study.seeds > MOST_SEEDS:
+        raise _fail(where, key, study.seeds, f"how many; at most {MOST_SEEDS}")
+    seeds = study.seed_list
     shown = study.seeds if isinstance(study.seeds, int) else list(study.seeds)
     if not seeds:
         raise _fail(where, key, shown, "at least one seed is needed")

@@ -1,5 +1,6 @@
 """The command line, `craik`. Heavy imports wait until a command needs them, so --help is quick."""
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="craik",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -28,6 +28,11 @@ app = typer.Typer(
 )
 
 _CHECKED_STEPS = 60  # env steps of check-task
+# What is wrong with a path or a disk, so that no traceback would help.
+_USERS_ERRNO = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+)
 
 StudyArgument = Annotated[
     str,
@@ -159,6 +164,7 @@ def report(
         _load(study, preset, set, exploration=False)
     folder = RunFolder(out)
     folder.read_studies()  # a folder without a run is a mistake
+    folder.refuse_foreign()
     with folder.written():
         page = write_report(out)
     typer.echo(page)
@@ -404,16 +410,29 @@ def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, a stop 130."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except StudyError as error:
-        _end(f"craik: {error}", 2)
     except Exception as error:
-        if type(error).__name__ not in ("TaskError", "CheckpointError"):
+        if not (line := _mistake(error)):
             raise
-        _end(f"craik: {error}", 2)
+        _end(f"craik: {line}", 2)
+    sys.exit(code or 0)  # of a command that ended early, as --help and a failed job do
+
+
+def _mistake(error: Exception) -> str | None:
+    """What to tell of a user's mistake; None of anything else, which is ours."""
+    if isinstance(error, StudyError) or type(error).__name__ in ("TaskError", "CheckpointError"):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _USERS_ERRNO and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    said = getattr(error, "format_message", None)  # of the command line itself, by typer
+    if said is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "craik"
+    return f"{said().rstrip('.')} (see {command} --help)"
 
 
 def _end(line: str, code: int) -> NoReturn:

@@ -11,6 +11,7 @@ from pipeline import compilation_cache
 from pipeline.environment import cores, gpus
 from pipeline.run_folder import versions
 
+GL_VARIABLE = "GL variable"
 _TIMEOUT = 120.0  # seconds for a probe in a process of its own
 
 _DEVICE_PROBE = """
@@ -78,8 +79,10 @@ def _devices() -> Finding:
 
 def _gl() -> list[Finding]:
     """Each GL back end tried in turn; one that works is enough."""
-    from tasks.rendering import INSTALL_HINT, gl_report
+    from tasks.rendering import INSTALL_HINT, gl_problem, gl_report
 
+    if problem := gl_problem():
+        return [Finding(GL_VARIABLE, False, problem, "unset MUJOCO_GL")]
     report = gl_report()
     any_works = any(row["works"] == "yes" for row in report)
     advice = "not needed, another works" if any_works else INSTALL_HINT
@@ -124,4 +127,5 @@ def _tasks() -> Finding:
 
 def usable(findings: list[Finding]) -> bool:
     """Whether a study can be run; GL and video are wanted, not needed."""
-    return all(row.ok for row in findings if row.subject in ("versions", "devices", "tasks"))
+    needed = ("versions", "devices", "tasks", GL_VARIABLE)
+    return all(row.ok for row in findings if row.subject in needed)

@@ -12,6 +12,8 @@ from pipeline.layers import Layers
 from pipeline.toml import Table, join_key, show
 from stages.settings import Arm, Study
 
+_TOO_LARGE = 2**63
+
 
 def to_json(data: Table) -> str:
     """The table as JSON, which pydantic reads strictly yet with arrays for tuples."""
@@ -19,13 +21,16 @@ def to_json(data: Table) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that are none become text, so that the check of types refuses them."""
+    """Numbers that are none, or too large to be one of TOML's, become text, so that the check of
+    types refuses them."""
     match value:
         case Mapping():
             return {key: _plain(item) for key, item in value.items()}
         case list():
             return [_plain(item) for item in value]
         case float() if not math.isfinite(value):
+            return str(value)
+        case int() if abs(value) >= _TOO_LARGE:
             return str(value)
         case _:
             return value
@@ -67,6 +72,8 @@ def _problem(problem: dict[str, Any], key: tuple[str | int, ...], data: Table) -
     value = _value(key, data)
     stated = f"{name} = {show(value)}"
     match problem["type"]:
+        case "int_type" | "float_type" if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            return f"{stated}: too large: whole numbers of TOML have 64 bits"
         case "extra_forbidden":
             return f"{stated}: unknown key; {_key_hint(key)}"
         case "literal_error":
@@ -76,6 +83,8 @@ def _problem(problem: dict[str, Any], key: tuple[str | int, ...], data: Table) -
             return f"{stated}: must be one of {', '.join(choices)}{hint}"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{stated}: must be a table"
+        case "string_pattern_mismatch":  # names that become folders
+            return f"{stated}: use letters, digits, '.', '_' and '-'"
         case "int_type" | "int_from_float" if _whole(value):
             return f"{stated}: must be a whole number; write {int(value)}"
         case _:

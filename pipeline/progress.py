@@ -3,6 +3,7 @@
 Jobs write `progress.json`; nothing here is needed for a job to run.
 """
 
+import math
 import sys
 import threading
 import time
@@ -55,13 +56,13 @@ def read_progress(folder: Path) -> Reading | None:
             float(data["rate"]) if data.get("rate") is not None else None,
             float(data["updated"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
 def duration(seconds: float | None) -> str:
     """`95` -> `1m35s`."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return "?"
     whole = round(seconds)
     if whole < 60:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline import compilation_cache
 from pipeline.backends import Outcome, execute
+from pipeline.carried import check_fits, outside_exploration
 from pipeline.checks import needs_exploration
 from pipeline.environment import default_jobs
 from pipeline.errors import StudyError
@@ -63,22 +64,24 @@ def run(
     """
     prepare()
     folder = RunFolder(out)
+    specs = {name: specs_of(variant) for name, variant in study.variants.items()}
+    outside = outside_exploration(exploration) if exploration else folder.outside_exploration()
+    for name, variant in study.variants.items():
+        check_specs(variant, specs[name], outside is not None)
+        if exploration:
+            check_fits(exploration, variant, specs[name])
+    known = {task: spec for found in specs.values() for task, spec in found.items()}
+    graph = build(
+        study.variants,
+        oracles=[task for task, spec in known.items() if spec.has_oracle],
+        exploration=outside,
+        root=out,
+    )
+    part = graph.only(stages)
+    _refuse(study, folder, graph, part)  # before the folder is made, so that a mistake leaves none
     with folder.held():
-        outside = outside_exploration(exploration) if exploration else folder.outside_exploration()
-        specs = {name: specs_of(variant) for name, variant in study.variants.items()}
-        for name, variant in study.variants.items():
-            check_specs(variant, specs[name], outside is not None)
-        known = {task: spec for found in specs.values() for task, spec in found.items()}
-        graph = build(
-            study.variants,
-            oracles=[task for task, spec in known.items() if spec.has_oracle],
-            exploration=outside,
-            root=out,
-        )
-        refuse_changes(out, graph)
-        part = graph.only(stages)
+        _refuse(study, folder, graph, part)  # for what another process has done meanwhile
         waiting = due(out, part)
-        _refuse_missing(study, out, missing_inputs(out, part, waiting))
         with folder.written():
             _record(folder, study, known, outside)
             folder.link_shared(part)
@@ -103,14 +106,16 @@ def prepare() -> None:
 
 
 def specs_of(study: Study) -> Specs:
-    """What every task of a study looks like.
+    """What every task of a study looks like; a user's own are tried out.
 
     Raises:
-        TaskError: one cannot be built as asked.
+        TaskError: one cannot be built as asked, or fails in its first steps.
     """
     names = list(study.tasks.transfer)
     if study.explore.steps:
         names.append(study.tasks.explore)
+    for name in names:
+        registry.try_out(name, study.tasks)
     return {name: registry.spec(name, study.tasks) for name in names}
 
 
@@ -143,26 +148,12 @@ def _spaces(space: Any) -> str:
     return f"{space.size} {space.kind}"
 
 
-def outside_exploration(path: Path) -> Exploration:
-    """An exploration's folder or `checkpoint/`, with a digest of what it holds.
-
-    Raises:
-        StudyError: there is no checkpoint.
-    """
-    import hashlib
-    import json
-
-    from stages.checkpoints import components
-
-    checkpoint = path / "checkpoint" if (path / "checkpoint").is_dir() else path
-    if not checkpoint.is_dir():
-        raise StudyError(f"--from {path}: no such folder; name a checkpoint/ or its job's folder")
-    parts = {name: part["digest"] for name, part in components(checkpoint).items()}
-    text = json.dumps(parts, sort_keys=True)
-    return Exploration(path.resolve(), hashlib.sha256(text.encode()).hexdigest()[:16])
-
-
-def _refuse_missing(study: StudyFile, out: Path, missing: list[str]) -> None:
+def _refuse(study: StudyFile, folder: RunFolder, graph: Graph, part: Graph) -> None:
+    """Refuse a folder of something else, a change of what is done, and missing inputs."""
+    folder.refuse_foreign()
+    out = folder.root
+    refuse_changes(out, graph)
+    missing = missing_inputs(out, part, due(out, part))
     if missing:
         stage = "explore" if "explore/" in missing[0] else "transfer"
         others = f" (nor {len(missing) - 1} others)" if len(missing) > 1 else ""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import toml
+from pipeline.checks import RUN_FOLDERS
 from pipeline.errors import StudyError
 from pipeline.jobs import Exploration, Graph
 from pipeline.settings import StudyFile, load_study, resolved
@@ -64,6 +65,21 @@ class RunFolder:
     """The folder of one run."""
 
     root: Path
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder with files of its own where a run would write.
+
+        Raises:
+            StudyError: naming the first of them.
+        """
+        if any((self.root / name).exists() for name in (".lock", "run.json")):
+            return
+        for name in ("study.toml", *RUN_FOLDERS):
+            if (self.root / name).exists():
+                raise StudyError(
+                    f"--out {self.root}: there is a {name} that no run wrote;"
+                    " take another folder, so that it is not overwritten"
+                )
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

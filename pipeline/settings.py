@@ -62,13 +62,15 @@ def find_study(name: str | Path) -> Path:
         StudyError: neither exists.
     """
     path = Path(name)
-    if path.is_dir():
+    studies = ready_made()
+    if path.is_dir() and ((path / "study.toml").is_file() or str(name) not in studies):
         path = path / "study.toml"
     if path.is_file():
         return path
-    studies = ready_made()
     if str(name) in studies:
         return studies[str(name)]
+    if path.name == "study.toml" and path.parent.is_dir():
+        raise StudyError(f"{name}: a folder without a study.toml; name a study file")
     raise StudyError(f"{name}: no such study file; ready-made ones: {', '.join(studies)}")
 
 

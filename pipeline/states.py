@@ -58,14 +58,19 @@ def changed(root: Path, job: Job) -> Change | None:
     known = record.get("digest") or started.get("digest")
     if known is None or known == job.digest:
         return None
-    old = started.get("settings", {})
-    keys = sorted(old.keys() | job.settings.keys())
+    old = {"task": started.get("task")} | _as_table(started.get("settings"))
+    new = {"task": job.task} | job.settings
     differences = tuple(
-        f"{key} was {_shown(old, key)}, now {_shown(job.settings, key)}"
-        for key in keys
-        if old.get(key) != job.settings.get(key)
+        f"{key} was {_shown(old, key)}, now {_shown(new, key)}"
+        for key in sorted(old.keys() | new.keys(), key=lambda key: (key != "task", key))
+        if old.get(key) != new.get(key)
     )
     return Change(job.id, state(folder), differences or ("its inputs differ",))
+
+
+def _as_table(value: Any) -> dict[str, Any]:
+    """What a record holds, nothing where it was damaged."""
+    return value if isinstance(value, dict) else {}
 
 
 def _shown(settings: Mapping[str, Any], key: str) -> str:

@@ -56,9 +56,9 @@ def _status(folder: Path, job: Job, held: bool) -> JobStatus:
     note = str(reading) if reading and kind in ("running", "interrupted") else ""
     if kind == "failed":
         note = _last_line(folder / "error.txt")
-    return JobStatus(
-        job.id, job.stage, job.task, job.arm, job.seed, kind, note, done.get("seconds")
-    )
+    seconds = done.get("seconds")
+    seconds = seconds if isinstance(seconds, int | float) else None
+    return JobStatus(job.id, job.stage, job.task, job.arm, job.seed, kind, note, seconds)
 
 
 def _fresh(folder: Path, reading: Reading | None) -> bool:

@@ -7,9 +7,12 @@
         components.json            what is in them: leaves, parameters, bytes, digest
         training/                  optimiser state, update counter (not in `start/`)
         progress.json, tails.npy   counters, environments, replay
+        digests.json               of the files of each item, of progress.json and of tails.npy
         complete                   written last
 
 A checkpoint is written beside the last one, which is removed only when the new one is complete.
+The files of an item are compared with their digest before Orbax sees them: it gives back what a
+flipped bit made of an array, and fails in threads of its own, which print tracebacks.
 This module alone knows Orbax.
 """
 
@@ -31,6 +34,9 @@ from jaxtyping import PyTree
 
 from policies.agent import Agent
 from stages import durable
+
+TABLE, DIGESTS = "components.json", "digests.json"
+TRAINING, PROGRESS, TAILS = "training", "progress.json", "tails.npy"
 
 
 class CheckpointError(Exception):
@@ -67,13 +73,17 @@ def save(
         for component, tree in components.items():
             _write(partial / "components" / component, tree)
         if training is not None:
-            _write(partial / "training", training)
+            _write(partial / TRAINING, training)
         if progress is not None:
-            (partial / "progress.json").write_text(json.dumps(progress))
+            (partial / PROGRESS).write_text(json.dumps(progress))
         if tails is not None:
-            np.save(partial / "tails.npy", tails)
+            np.save(partial / TAILS, tails)
         table = {component: describe(tree) for component, tree in components.items()}
-        (partial / "components.json").write_text(json.dumps(table, indent=1))
+        (partial / TABLE).write_text(json.dumps(table, indent=1))
+        items = [*(f"components/{component}" for component in components), TABLE, TRAINING]
+        items = [item for item in (*items, PROGRESS, TAILS) if (partial / item).exists()]
+        digests = {item: _digest(partial / item) for item in items}
+        (partial / DIGESTS).write_text(json.dumps(digests, indent=1))
         (partial / "complete").touch()
         durable.sync_tree(partial)
         shutil.rmtree(final, ignore_errors=True)
@@ -136,8 +146,11 @@ def components(path: Path) -> dict[str, dict[str, Any]]:
         CheckpointError: there is no checkpoint, or it is damaged.
     """
     checkpoint = find(path)
-    names = _read_json(checkpoint / "components.json")
-    return {name: describe(_read_raw(checkpoint / "components" / name)) for name in names}
+    _check(checkpoint, TABLE)
+    return {
+        name: describe(_read_raw(checkpoint, f"components/{name}"))
+        for name in _table(checkpoint / TABLE)
+    }
 
 
 def describe(tree: PyTree) -> dict[str, Any]:
@@ -162,16 +175,7 @@ def restore_component(path: Path, name: str, like: PyTree) -> PyTree:
     Raises:
         CheckpointError: the component is missing, damaged, or of another shape.
     """
-    checkpoint = find(path)
-    item = checkpoint / "components" / name
-    if not item.exists():
-        have = ", ".join(sorted(p.name for p in (checkpoint / "components").iterdir()))
-        raise CheckpointError(f"{path}: no component {name!r}; this checkpoint holds {have}")
-    arrays = _read_raw(item)
-    known = _read_json(checkpoint / "components.json").get(name, {}).get("digest")
-    if known != describe(arrays)["digest"]:
-        raise CheckpointError(f"{item}: is damaged (its arrays are not those that were written)")
-    return _fill(like, arrays, f"{path}: component {name!r}")
+    return _fill(like, _read_component(path, name), _called(path, name))
 
 
 def restore_agent(path: Path, agent: Agent, names: Iterable[str] | None = None) -> Agent:
@@ -180,9 +184,18 @@ def restore_agent(path: Path, agent: Agent, names: Iterable[str] | None = None) 
     Raises:
         CheckpointError: a component is missing, damaged, or of another shape.
     """
-    parts = agent.components()
-    chosen = parts if names is None else parts.keys() & set(names)
-    return agent.replace({name: restore_component(path, name, parts[name]) for name in chosen})
+    parts = _parts(agent, names)
+    return agent.replace({name: restore_component(path, name, part) for name, part in parts})
+
+
+def check_agent(path: Path, agent: Agent, names: Iterable[str]) -> None:
+    """Whether `restore_agent` would succeed; of `agent` only the shapes need to be there.
+
+    Raises:
+        CheckpointError: a component is missing, damaged, or of another shape.
+    """
+    for name, part in _parts(agent, names):
+        _check_shapes(part, _read_component(path, name), _called(path, name))
 
 
 def restore_training(checkpoint: Path, like: PyTree) -> tuple[PyTree, dict[str, Any], np.ndarray]:
@@ -191,22 +204,19 @@ def restore_training(checkpoint: Path, like: PyTree) -> tuple[PyTree, dict[str, 
     Raises:
         CheckpointError: something is missing or damaged.
     """
-    training = _fill(like, _read_raw(checkpoint / "training"), f"{checkpoint}: training state")
+    training = _fill(like, _read_raw(checkpoint, TRAINING), f"{checkpoint}: training state")
     return training, *restore_progress(checkpoint)
 
 
 def restore_progress(checkpoint: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Progress table and replay tails.
+    """Progress table and replay tails of a job.
 
     Raises:
-        CheckpointError: they are missing or damaged.
+        CheckpointError: something is missing or damaged.
     """
-    progress = _read_json(checkpoint / "progress.json")
-    try:
-        tails = np.load(checkpoint / "tails.npy")
-    except (OSError, ValueError, EOFError) as error:
-        raise CheckpointError(f"{checkpoint}/tails.npy: cannot be read ({error})") from error
-    return progress, tails
+    _check(checkpoint, PROGRESS)
+    _check(checkpoint, TAILS)
+    return json.loads((checkpoint / PROGRESS).read_text()), np.load(checkpoint / TAILS)
 
 
 def flat_arrays(tree: PyTree) -> dict[str, np.ndarray]:
@@ -220,19 +230,39 @@ def _path(path: tuple[Any, ...]) -> str:
     return ".".join(str(part) for part in parts)
 
 
-def _fill(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
-    wanted = flat_arrays(like)
-    for name, array in wanted.items():
+def _parts(agent: Agent, names: Iterable[str] | None) -> list[tuple[str, PyTree]]:
+    """The components of an agent, those named or all."""
+    chosen = None if names is None else set(names)
+    return [(n, part) for n, part in agent.components().items() if chosen is None or n in chosen]
+
+
+def _called(path: Path, component: str) -> str:
+    return f"{path}: component {component!r}"
+
+
+def _check_shapes(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> None:
+    """Whether arrays that were read are those of `like`, whose leaves need a shape only."""
+    wanted = _shapes(like)
+    for name, shape in wanted.items():
         if name not in arrays:
             raise CheckpointError(f"{what}: no array {name}; was it made by another agent?")
-        found = arrays[name]
-        if found.shape != array.shape:
+        if (found := np.shape(arrays[name])) != shape:
             raise CheckpointError(
-                f"{what}: {name} has shape {found.shape} in the checkpoint and {array.shape} in "
+                f"{what}: {name} has shape {found} in the checkpoint and {shape} in "
                 "this agent; use the model sizes and task family that it was trained with"
             )
     if extra := sorted(set(arrays) - set(wanted)):
         raise CheckpointError(f"{what}: holds {extra[0]}, which this agent lacks")
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    shaped = eqx.filter(tree, lambda leaf: hasattr(leaf, "shape") or eqx.is_array_like(leaf))
+    leaves = jax.tree_util.tree_leaves_with_path(shaped)
+    return {_path(path): tuple(getattr(leaf, "shape", ())) for path, leaf in leaves}
+
+
+def _fill(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
+    _check_shapes(like, arrays, what)
     dynamic, static = eqx.partition(like, eqx.is_array)
     paths, frame = jax.tree_util.tree_flatten_with_path(dynamic)
     leaves = [jax.numpy.asarray(arrays[_path(path)], leaf.dtype) for path, leaf in paths]
@@ -255,18 +285,57 @@ def _write(path: Path, tree: PyTree) -> None:
     _checkpointer().save(path.absolute(), flat_arrays(tree))
 
 
-def _read_raw(path: Path) -> dict[str, np.ndarray]:
+def _read_component(path: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of one component of the checkpoint that a path means."""
+    checkpoint = find(path)
+    if not (checkpoint / "components" / name).exists():
+        have = ", ".join(sorted(p.name for p in (checkpoint / "components").glob("*")))
+        raise CheckpointError(f"{path}: no component {name!r}; this checkpoint holds {have}")
+    return _read_raw(checkpoint, f"components/{name}")
+
+
+def _read_raw(checkpoint: Path, item: str) -> dict[str, np.ndarray]:
+    """The arrays of one item."""
+    _check(checkpoint, item)
+    path = checkpoint / item
     try:
         return _checkpointer().restore(path.absolute())
-    except Exception as error:  # Orbax raises many kinds for a damaged item
+    except Exception as error:  # Orbax raises many kinds
         raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _check(checkpoint: Path, item: str) -> None:
+    """Compare an item's files with what was written; no other item is read."""
+    path = checkpoint / item
+    if not path.exists():
+        raise CheckpointError(f"{path}: cannot be read: it is missing")
+    if _digest(path) != _table(checkpoint / DIGESTS).get(item):
+        raise CheckpointError(
+            f"{path}: cannot be read: damaged, this is not what was written; "
+            "take another checkpoint, or remove the folder of its job to run that again"
+        )
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint."""
     try:
-        return json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({_reason(error)})") from error
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{path}: cannot be read: it holds no table")
+    return table
+
+
+def _digest(path: Path) -> str:
+    """Of a file, or of all files of a folder and their names."""
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            whole.update(f"{file.relative_to(path).as_posix()} {file.stat().st_size} ".encode())
+            with file.open("rb") as data:
+                whole.update(hashlib.file_digest(data, "sha256").digest())
+    return whole.hexdigest()[:16]
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,18 @@
 """Estimates of a job before it runs: updates, parameters, memory, disk, time.
 
-Parameters, updates and bytes of replay are counted; activations and time are rough. The constants
-are fits to measured jobs (docs/performance.md).
+Memory is the peak of one job in a process of its own, when nothing is compiled yet:
+
+    process         Python, JAX, MuJoCo, the compiled policy step
+    compiling       the update's program, where the job learns
+    environments    those of training and those examined beside them, as large as their suite's
+    training state  weights, moments, gradients, updates, and the copy that acts
+    batches         three calls' worth: drawn, placed, and in use
+    activations     kept for the backward pass
+    replay          whole chunks, up to its budget
+
+Disk is what stays of a job: checkpoint, `start/`, replay, episodes, film. Parameters, updates and
+bytes of replay are counted; the constants are fits to measured jobs (benchmarks/memory.py), and
+time is rough.
 """
 
 import math
@@ -12,15 +23,34 @@ import jax
 import numpy as np
 
 from policies.agent import Agent
-from stages.explore import fresh_agent
+from stages.explore import HELD_OUT_EPISODES, fresh_agent
 from stages.settings import Study, planned_updates
 from tasks.contract import TaskSpec
 from world_models.observations import is_image
 
+Stage = Literal["explore", "transfer", "evaluate"]
+
 GIB = 2**30
-PROCESS_BYTES = 1100 * 2**20  # Python, JAX, MuJoCo, compiled programs
+MIB = 2**20
+PROCESS_BYTES = 570 * MIB
+COMPILING_BYTES = 800 * MIB
+WORKER_BYTES = 300 * MIB  # a simulator process; its environments count apart
+ENVIRONMENT_BYTES = {  # one environment of a suite
+    "desk": 2 * MIB,
+    "robodesk": 100 * MIB,
+    "metaworld": 55 * MIB,
+    "crafter": 8 * MIB,
+}
+OTHER_ENVIRONMENT_BYTES = 20 * MIB
+RENDERER_BYTES = 27 * MIB  # of an environment that draws what it observes
+FILM_BYTES = 0.0075  # per pixel
+EPISODE_BYTES = 300  # a line of episodes.jsonl
 ACTIVATIONS = 60  # numbers kept for the backward pass, per unit of width, and step or dream
+IMAGE_ACTIVATIONS = 36  # per number of an image
 COPIES = 6  # weights, two moments, gradient, update, and the copy that acts
+# Weights and two moments, compressed somewhat; `start/` is a copy more.
+STORED_COPIES = {"explore": 2.6, "transfer": 3.7}
+CHECKPOINT_BYTES = 80 * 2**10  # around the arrays
 FLOPS_PER_SECOND = 75e9  # of one core on small matrices, measured; a GPU is far faster
 EVALUATION_RATE = 800.0  # env steps per second, policy step included
 
@@ -28,7 +58,7 @@ EVALUATION_RATE = 800.0  # env steps per second, policy step included
 def estimate(
     study: Study,
     spec: TaskSpec,
-    stage: Literal["explore", "transfer", "evaluate"],
+    stage: Stage,
     steps: int,
     curious: bool,
 ) -> dict[str, Any]:
@@ -47,27 +77,60 @@ def estimate(
         )
     )
     parameters = _parameters(agent)
+    memory = PROCESS_BYTES + _environments(study, spec, stage)
     if stage == "evaluate":
         length = spec.episode_length or 1000
         seconds = 2 * study.evaluate.episodes * length / EVALUATION_RATE
-        memory = PROCESS_BYTES + 8 * parameters
-        return _row(parameters, 0, memory, 2**20, seconds)
+        return _row(parameters, 0, memory + 8 * parameters, _evaluated(study, spec), seconds)
     training = study.training
     updates = planned_updates(training, steps)
     rows = training.batch_size * training.batch_length
-    replay = _row_bytes(spec) * steps
+    replay = _replay(study, spec, steps)
     kept = min(replay, int(study.replay.memory_gib * GIB))
     batches = _row_bytes(spec) * rows * training.updates_per_call
     b = study.behaviour
     dreams = min(b.imagination_starts, rows) * b.imagination_horizon
     width = max(study.model.width, b.width)
-    activations = 4 * ACTIVATIONS * width * (rows + dreams)
     images = sum(int(np.prod(s.shape)) for s in spec.observation.values() if is_image(s))
-    activations += 4 * 12 * images * rows
-    memory = PROCESS_BYTES + 4 * COPIES * parameters + kept + 3 * batches + activations
+    activations = 4 * (ACTIVATIONS * width * (rows + dreams) + IMAGE_ACTIVATIONS * images * rows)
+    memory += COMPILING_BYTES + 4 * COPIES * parameters + kept + 3 * batches + activations
     flops = 6.0 * parameters * (rows + dreams) + 40.0 * images * rows * study.model.image_depth
-    disk = 3 * 4 * parameters + min(replay, int(study.replay.disk_gib * GIB)) + 2**20
-    return _row(parameters, updates, memory, disk, updates * flops / FLOPS_PER_SECOND)
+    stored = STORED_COPIES[stage] * 4 * parameters + CHECKPOINT_BYTES
+    disk = stored + min(replay, int(study.replay.disk_gib * GIB))
+    return _row(parameters, updates, memory, int(disk), updates * flops / FLOPS_PER_SECOND)
+
+
+def _environments(study: Study, spec: TaskSpec, stage: Stage) -> int:
+    """Bytes of the simulators that a job has at once."""
+    settings = study.evaluate
+    examined = {
+        "explore": HELD_OUT_EPISODES,
+        "transfer": settings.curve_episodes,
+        "evaluate": settings.episodes,
+    }[stage]
+    number = min(settings.environments, examined)
+    batches = 1
+    if stage != "evaluate":
+        number, batches = number + study.training.environments, 2
+    each = ENVIRONMENT_BYTES.get(spec.name.split("/")[0], OTHER_ENVIRONMENT_BYTES)
+    if any(is_image(array) for array in spec.observation.values()):
+        each += RENDERER_BYTES
+    return number * each + batches * study.training.workers * WORKER_BYTES
+
+
+def _replay(study: Study, spec: TaskSpec, steps: int) -> int:
+    """Bytes of a replay's chunks, of which each environment's last is as large as any."""
+    chunk, streams = study.replay.chunk, study.training.environments
+    return (steps // (chunk * streams) + 1) * chunk * streams * _row_bytes(spec)
+
+
+def _evaluated(study: Study, spec: TaskSpec) -> int:
+    """Bytes of `episodes.jsonl` and the film."""
+    settings = study.evaluate
+    films = min(settings.video_episodes, settings.episodes, settings.environments)
+    frames = films * min(settings.video_steps, spec.episode_length or settings.video_steps)
+    film = FILM_BYTES * frames * study.tasks.video_size**2
+    return int(2 * EPISODE_BYTES * settings.episodes + film)
 
 
 def _row(parameters: int, updates: int, memory: int, disk: int, seconds: float) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def read_toml(path: Path) -> Row:
     """A TOML table, or {} where the file is missing or broken."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError):  # a ValueError where it is not TOML, or not even text
         return {}
 
 
@@ -200,11 +200,11 @@ def json_lines(path: Path) -> Iterator[Row]:
     """The objects of a JSON-lines file; none if it is missing."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:  # a damaged line may not even be text
         for line in file:
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 continue
             if isinstance(row, dict):
                 yield row
@@ -212,15 +212,17 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 def last_line(path: Path) -> str | None:
     """The last line of a text that is not empty; None without one."""
-    lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = text.split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def _training(job: Job) -> Training:
     kinds: dict[str, list[Row]] = {"episode": [], "evaluation": [], "health": [], "time": []}
     for row in json_lines(job.folder / "metrics.jsonl"):
-        if row.get("kind") in kinds:
-            kinds[row["kind"]].append(row)
+        kind, steps = str(row.get("kind")), row.get("env_steps")
+        if kind in kinds and isinstance(steps, int | float):  # else the line was damaged
+            kinds[kind].append(row)
     time = kinds["time"][-1] if kinds["time"] else None
     return Training(
         job=job,

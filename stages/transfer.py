@@ -19,6 +19,7 @@ from tasks import registry
 from tasks.contract import TaskSpec
 
 HELD_OUT_EPISODES = 4
+PRIOR = ("encoder", "dynamics", "actor")  # what the frozen exploration agent needs to act
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _exploration(inputs: Inputs) -> Path:
 def _prior(study: Study, spec: TaskSpec, inputs: Inputs) -> Agent:
     """The whole exploration agent, as far as acting needs it."""
     agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=False)
-    return checkpoints.restore_agent(_exploration(inputs), agent, ("encoder", "dynamics", "actor"))
+    return checkpoints.restore_agent(_exploration(inputs), agent, PRIOR)
 
 
 def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:

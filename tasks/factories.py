@@ -118,7 +118,7 @@ def _call(name: str, module: ModuleType, factory: str, options: TaskOptions) -> 
 def _adapt(name: str, build: Callable[[], Any], options: TaskOptions) -> GymnasiumTask:
     try:
         env = build()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"task {name!r} cannot be built: {_told(error)}") from error
     return GymnasiumTask(name, env, options)
 
@@ -126,7 +126,7 @@ def _adapt(name: str, build: Callable[[], Any], options: TaskOptions) -> Gymnasi
 def _import(name: str, load: Callable[[], ModuleType]) -> ModuleType:
     try:
         return load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"task {name!r} cannot be imported: {_told(error)}") from error
 
 
@@ -167,6 +167,8 @@ def _find_module(name: str, module: str) -> Path | None:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
+    except (Exception, SystemExit) as error:  # of a package around it
+        raise TaskError(f"task {name!r} cannot be imported: {_told(error)}") from error
     if spec is None:
         raise TaskError(
             f"task {name!r}: there is no module {module!r}; it must be installed, or lie in the "
@@ -179,7 +181,9 @@ def _find_module(name: str, module: str) -> Path | None:
 def _check_defines(name: str, path: Path, factory: str) -> None:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except (SyntaxError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise TaskError(f"task {name!r}: {path} cannot be read: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:  # a ValueError where it is not even text
         raise TaskError(f"task {name!r}: {path} is not valid Python: {error}") from error
     defined = set(_defined(tree.body))
     if factory in defined or defined & {"*", "__getattr__"}:

@@ -134,14 +134,41 @@ class GymnasiumTask(gymnasium.Env):
             observation["state"] = np.concatenate(parts)
         if "image" in self._options.observe:
             picture = self._frame() if self._image_key is None else _take(raw, self._image_key)
-            observation["image"] = image_size(np.asarray(picture), self._options.image_size)
+            observation["image"] = image_size(self._picture(picture), self._options.image_size)
         for key in self._log_keys:
             observation[key] = self._flat(raw, key)
         return observation
 
     def _flat(self, raw: Any, key: str) -> np.ndarray:
-        flat = gymnasium.spaces.flatten(self._part(key), _take(raw, key))
-        return np.asarray(flat, np.float32)
+        """The vector behind a key.
+
+        Raises:
+            TaskError: it is not of the type or shape that the space says; numpy would broadcast
+                some such vectors in silence.
+        """
+        space = self._part(key)
+        try:
+            value = _take(raw, key)
+            fits = not isinstance(space, Box) or np.shape(value) == space.shape
+            flat = np.asarray(gymnasium.spaces.flatten(space, value), np.float32) if fits else None
+        except Exception as error:
+            raise self._unlike(space, key, f"{type(error).__name__}: {error}") from error
+        if flat is None or flat.shape != (gymnasium.spaces.flatdim(space),):
+            raise self._unlike(space, key, f"shape {list(np.shape(value))}")
+        return flat
+
+    def _picture(self, picture: Any) -> np.ndarray:
+        frame = np.asarray(picture)
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+            raise TaskError(
+                f"task {self._name!r}: a picture must be uint8 [height, width, 3], got"
+                f" {frame.dtype} {list(frame.shape)}"
+            )
+        return frame
+
+    def _unlike(self, space: gymnasium.Space, key: str, found: str) -> TaskError:
+        what = f"observation {key!r}" if key else "an observation"
+        return TaskError(f"task {self._name!r}: {what} is not of its space {space}: {found}")
 
     def _frame(self) -> np.ndarray:
         frame = self.env.render()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
 
 from tasks import adapters, factories
 from tasks.contract import TaskError, TaskSpec, spec_of
@@ -30,6 +32,8 @@ SUITES = {
     "metaworld": "tasks.metaworld",
     "dm_control": "tasks.dm_control",
 }
+
+_TRIED_STEPS = 3  # of a user's own task, before anything else is done with it
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,31 @@ def spec(name: str, options: TaskOptions) -> TaskSpec:
     """
     # frozen settings can be hashed, which the type checker does not see
     return _spec(name, plain(options))  # pyright: ignore[reportArgumentType]
+
+
+def try_out(name: str, options: TaskOptions) -> None:
+    """Take a user's own task through its first steps, so that what fails at once is told at once.
+
+    Raises:
+        TaskError: as `make`; or it fails, or its observations are not those that its space says.
+    """
+    if parse(name).kind == "suite":
+        return
+    env = make(name, options)
+    action = 0 if isinstance(env.action_space, Discrete) else np.zeros(env.action_space.shape or ())
+    try:
+        env.reset(seed=0)
+        for _ in range(_TRIED_STEPS):
+            _, _, terminated, truncated, _ = env.step(action)
+            if terminated or truncated:
+                break
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise TaskError(f"task {name!r} fails in its first steps: {told}") from error
+    finally:
+        env.close()
 
 
 def source_file(name: str) -> Path | None:

@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from tasks.contract import TaskError
+
 BACKENDS = ("egl", "osmesa")
+# What MuJoCo lets MUJOCO_GL be, on any system.
+_KNOWN_GL = (
+    *("", "egl", "osmesa", "glfw", "glx", "cgl", "wgl", "enable", "enabled", "on", "true", "1"),
+    *("disable", "disabled", "off", "false", "0"),
+)
 INSTALL_HINT = "install OpenGL: apt-get install libegl1 libgl1 (or libosmesa6)"
 
 # The outcome of the probe, inherited by worker processes: a back end, "native", or "none".
@@ -42,7 +49,12 @@ def choose_gl() -> str | None:
         The back end ("egl", "osmesa", "native" for the platform's own, or what the user had
         set), or None where none works; then MUJOCO_GL is "disable", simulation works, and only
         drawing fails.
+
+    Raises:
+        TaskError: MUJOCO_GL is set to what MuJoCo would not even be imported with.
     """
+    if problem := gl_problem():
+        raise TaskError(problem)
     cached = os.environ.get(_CACHE)
     if cached:
         return None if cached == "none" else cached
@@ -53,6 +65,14 @@ def choose_gl() -> str | None:
     elif chosen != "native":
         os.environ["MUJOCO_GL"] = chosen
     return None if chosen in (None, "disable") else chosen
+
+
+def gl_problem() -> str:
+    """What is wrong with the value of MUJOCO_GL, in one line; "" if nothing is."""
+    value = os.environ.get("MUJOCO_GL", "")
+    if value.lower().strip() in _KNOWN_GL:
+        return ""
+    return f"MUJOCO_GL={value}: MuJoCo has no such back end; unset it, or take egl, osmesa, disable"
 
 
 def gl_report() -> list[dict[str, str]]:

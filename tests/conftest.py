@@ -1,7 +1,15 @@
-"""Shapes and types of arrays are checked at every call of the numerical core while testing."""
+"""Shapes and types of arrays are checked at every call of the numerical core while testing.
+
+Also what tests of the command line share: a command run in this process.
+"""
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Tests run a program a few times only, so compiling fast matters more than fast code.
@@ -14,3 +22,36 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 install_import_hook(
     ["world_models", "policies", "stages.training_step", "stages.optimiser"], "beartype.beartype"
 )
+
+
+@pytest.fixture
+def undisturbed() -> Iterator[None]:
+    """What a command sets for its process stays within its test."""
+    environment, handler, path = os.environ.copy(), signal.getsignal(signal.SIGTERM), sys.path[:]
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, handler)
+    sys.path[:] = path
+
+
+@pytest.fixture
+def mistake(
+    undisturbed: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Run a command in this process; the one line on stderr that a mistake ends with."""
+
+    def mistake(*arguments: str) -> str:
+        from pipeline.cli import main  # after the hook above
+
+        monkeypatch.setattr(sys, "argv", ["craik", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = capsys.readouterr()
+        assert ended.value.code == 2, output.err
+        assert output.out == ""
+        lines = output.err.strip().splitlines()
+        assert len(lines) == 1, output.err
+        return lines[0]
+
+    return mistake

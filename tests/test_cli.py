@@ -2,18 +2,16 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.cli import app, main
+from pipeline.cli import app
 from pipeline.run import run
 from pipeline.settings import load_study
 from pipeline.work import STAGE_MODULES
@@ -47,33 +45,7 @@ def craik(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.fixture(autouse=True)
-def undisturbed() -> Iterator[None]:
-    """What a command sets for its process stays within its test."""
-    environment, handler, path = os.environ.copy(), signal.getsignal(signal.SIGTERM), sys.path[:]
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    signal.signal(signal.SIGTERM, handler)
-    sys.path[:] = path
-
-
-@pytest.fixture
-def mistake(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process; the one line on stderr that a mistake ends with."""
-
-    def mistake(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["craik", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        assert ended.value.code == 2, output.err
-        assert output.out == ""
-        lines = output.err.strip().splitlines()
-        assert len(lines) == 1, output.err
-        return lines[0]
-
-    return mistake
+pytestmark = pytest.mark.usefixtures("undisturbed")
 
 
 @pytest.fixture

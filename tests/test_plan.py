@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import memory
+from pipeline.environment import share_cores
 from pipeline.plan import as_json, plan, size
+from pipeline.run import prepare
 from pipeline.settings import load_study
 
 
@@ -46,6 +50,20 @@ def test_a_plan_adds_up() -> None:
     data = as_json(study, list(rows.values()), jobs=2)
     assert data["total"]["seconds"] == (3 * 12_000 + transfer.env_steps) / 2
     assert data["total"]["memory_bytes_per_job"] == 21_000
+
+
+def test_the_estimate_of_a_job_is_near_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exploration in a process of its own, that compiles as users' do."""
+    monkeypatch.delenv("XLA_FLAGS")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    share_cores(os.environ, 2)
+    prepare()
+    study = load_study("desk", "smoke", ["explore.steps=300"]).first
+    (row,) = memory.measure(study, tmp_path, ("explore",))
+    assert 0.75 < row.memory_ratio < 1.25, row
+    assert 0.75 < row.disk_ratio < 1.25, row
 
 
 def test_variants_are_planned_apart_and_share_explorations(tmp_path: Any) -> None:

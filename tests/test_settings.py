@@ -1,17 +1,18 @@
 """Study files: precedence, presets, variants, and mistakes told in one line."""
 
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import presets, settings_reference, toml
 from pipeline.checks import RUN_FOLDERS
 from pipeline.errors import StudyError
-from pipeline.settings import load_study, ready_made, resolved
+from pipeline.settings import StudyFile, load_study, ready_made, resolved
 from pipeline.toml import flatten
 from stages.settings import Study
 
@@ -288,6 +289,78 @@ def test_dotted_keys_round_trip(parts: list[str]) -> None:
 @given(_values)
 def test_set_reads_every_toml_value(value: Any) -> None:
     assert toml.parse_assignment(f"a.b={toml.show(value)}") == (("a", "b"), value)
+
+
+def _leaves() -> dict[str, Any]:
+    """Every plain setting with its description of what it may be, as JSON schema has it."""
+    schema = Study.model_json_schema(by_alias=True)
+    leaves: dict[str, Any] = {}
+    for section, described in schema["properties"].items():
+        name = described.get("$ref", "").rpartition("/")[2]
+        for key, leaf in schema["$defs"].get(name, {}).get("properties", {}).items():
+            leaves[f"{section}.{key}"] = leaf
+    return {key: leaf for key, leaf in leaves.items() if "type" in leaf or "enum" in leaf}
+
+
+_LEAVES = {key: leaf for key, leaf in _leaves().items() if leaf.get("type") != "object"}
+_STRANGE = st.one_of(
+    st.sampled_from([-1, 0, 1, 2**63, -0.5, 1e308, True, "", "none", "x/y", [], [1], {}, {"a": 1}]),
+    _values,
+)
+
+
+def _valid(leaf: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values within the bounds of a plain setting."""
+    if "enum" in leaf:
+        return st.sampled_from(leaf["enum"])
+    low = leaf.get("minimum", leaf.get("exclusiveMinimum", -1000))
+    high = leaf.get("maximum", leaf.get("exclusiveMaximum", low + 1000))
+    match leaf["type"]:
+        case "integer":
+            return st.integers(low, high)
+        case "number":
+            return st.floats(low, high, exclude_min=True, exclude_max="maximum" not in leaf)
+        case "boolean":
+            return st.booleans()
+        case _:
+            return st.just(leaf.get("default"))
+
+
+_some_valid = st.lists(st.sampled_from(sorted(_LEAVES)), max_size=6, unique=True).flatmap(
+    lambda keys: st.fixed_dictionaries({key: _valid(_LEAVES[key]) for key in keys})
+)
+
+
+def _loaded(assignments: dict[str, Any]) -> StudyFile | str:
+    """A study, or the line that refuses it."""
+    sets = [f"{key}={toml.show(value)}" for key, value in assignments.items() if value is not None]
+    try:
+        return load_study("desk", None, sets)
+    except StudyError as error:
+        return str(error)
+
+
+@given(_some_valid)
+@settings(max_examples=60, deadline=None)
+def test_any_valid_study_reads_back_from_its_resolved_form(assignments: dict[str, Any]) -> None:
+    loaded = _loaded(assignments)
+    if isinstance(loaded, str):  # valid each by itself, not together
+        assert any(key in loaded for key in (*assignments, "transfer.arms")), loaded
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.toml"
+        path.write_text(toml.dumps(resolved(loaded.first)), encoding="utf-8")
+        assert load_study(path).first == loaded.first
+
+
+@given(st.sampled_from(sorted(_LEAVES)), _STRANGE)
+@settings(max_examples=150, deadline=None)
+def test_any_value_of_any_key_is_valid_or_one_line_that_names_it(key: str, value: Any) -> None:
+    loaded = _loaded({key: value})
+    if isinstance(loaded, str):
+        assert "\n" not in loaded
+        section = key.partition(".")[0]
+        assert key in loaded or f"{section}." in loaded or "transfer.arms" in loaded, loaded
 
 
 @given(st.text(max_size=30))
