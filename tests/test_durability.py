@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_spoils_no_checkpoint(tmp_path: Path) -> None:
     assert good is not None
     assert str(caught.value).endswith(f"the last good checkpoint is {good}")
     for name in checkpoints.components(good):
-        arrays = checkpoints._read_raw(good / "components" / name)
+        arrays = checkpoints._read_component(good, name)
         assert all(np.isfinite(array).all() for array in arrays.values()), name
 
 
