@@ -34,7 +34,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
             update={"agent": study.agent.model_copy(update={"curiosity": "none"})}
         )
     spec = registry.spec(task, study.tasks)
-    agent = fresh_agent(study, spec, inputs.seed, "explore", curious=True)
+    agent = fresh_agent(_exploring(study), spec, inputs.seed, "explore", curious=True)
     exam = Examination(study, task, spec, "held-out", HELD_OUT_EPISODES)
     held_out = HeldOut(exam)
     acts = study.agent.curiosity != "none"
@@ -67,6 +67,12 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     finally:
         exam.close()
     return folder
+
+
+def _exploring(study: Study) -> Study:
+    """The study with the exploration's own weight of entropy: what is wanted is not a task."""
+    behaviour = study.behaviour.model_copy(update={"entropy": study.curiosity.entropy})
+    return study.model_copy(update={"behaviour": behaviour})
 
 
 def fresh_agent(study: Study, spec: TaskSpec, seed: int, stage: str, *, curious: bool) -> Agent:
