@@ -65,13 +65,19 @@ def study_of(task: str, discount: float) -> Study:
 Learnt = Callable[..., tuple[Study, Path]]
 
 
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are named relative to this folder: seeds come from the name, alike in every clone."""
+    monkeypatch.chdir(Path(__file__).parent)
+
+
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     """Ability, kind, discount to the study and job folder of an agent that learnt from nothing."""
 
     @cache
     def run(ability: str, kind: str, discount: float = 0.9) -> tuple[Study, Path]:
-        task = f"{Path(__file__).parent / 'probes.py'}:make_{ability}_{kind}"
+        task = f"probes.py:make_{ability}_{kind}"
         study = study_of(task, discount)
         folder = tmp_path_factory.mktemp(f"{ability}-{kind}")
         transfer.run(study, transfer.Inputs(task, "scratch", 0), folder)
