@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from policies.agent import fresh_memory
 from stages import transfer
 from stages.acting import jitted_act
 from stages.settings import TrainingSettings
+from stages.training_loop import TrainingLoop
 from stages.training_step import build_step, initial_state, place
 from tests import tiny
 
@@ -104,22 +105,47 @@ def test_eight_devices_update_as_one_does() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_a_second_job_of_the_same_study_compiles_nothing(tmp_path: Path) -> None:
-    """So nothing of a job depends on its seed or on how long it has run."""
-    compiled: list[float] = []
+@pytest.fixture
+def compiled() -> Iterator[list[float]]:
+    """Seconds of each compilation since the test began."""
+    times: list[float] = []
 
     def listen(event: str, duration: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(duration)
+            times.append(duration)
 
-    study = tiny.study(transfer={"arms": {"scratch": {}}})
     jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        for seed in (0, 1):
-            warm, compiled[:] = len(compiled), []
-            inputs = transfer.Inputs("desk/reach:dense", "scratch", seed)
-            transfer.run(study, inputs, tmp_path / str(seed))
-    finally:
-        jax.monitoring.clear_event_listeners()
+    yield times
+    jax.monitoring.clear_event_listeners()
+
+
+def test_a_second_job_of_the_same_study_compiles_nothing(
+    tmp_path: Path, compiled: list[float]
+) -> None:
+    """So nothing of a job depends on its seed."""
+    study = tiny.study(transfer={"arms": {"scratch": {}}})
+    for seed in (0, 1):
+        warm, compiled[:] = len(compiled), []
+        inputs = transfer.Inputs("desk/reach:dense", "scratch", seed)
+        transfer.run(study, inputs, tmp_path / str(seed))
     assert warm > 0  # else the event has another name and the test is blind
     assert not compiled
+
+
+def test_a_job_compiles_nothing_once_it_is_warm(
+    tmp_path: Path, compiled: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So nothing depends on how long it has run: half of it is warm-up enough."""
+    numbers: list[int] = []
+    points = TrainingLoop._points
+
+    def counting(loop: TrainingLoop) -> None:
+        points(loop)
+        numbers.append(len(compiled))
+
+    monkeypatch.setattr(TrainingLoop, "_points", counting)
+    # a size of its own, so that no other test has compiled it before
+    study = tiny.study(behaviour={"imagination_starts": 7}, transfer={"arms": {"scratch": {}}})
+    transfer.run(study, transfer.Inputs("desk/reach:dense", "scratch", 0), tmp_path)
+    assert len(numbers) > 9
+    assert numbers[-1] == numbers[len(numbers) // 2] > numbers[0] > 0
