@@ -138,8 +138,18 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        """`run.json`, empty before the first run."""
-        return read_json(self.root / "run.json") or {}
+        """`run.json`, empty before the first run.
+
+        Raises:
+            StudyError: it is damaged: going on would forget what it says, `--from` for one.
+        """
+        path = self.root / "run.json"
+        record = read_json(path)
+        if record is None and path.exists():
+            raise StudyError(
+                f"{path}: damaged; remove it to go on, and give --from again if this run had one"
+            )
+        return record or {}
 
     def update_record(self, **fields: Any) -> None:
         """Add to `run.json`."""

@@ -12,15 +12,27 @@ class Interrupted(Exception):
 
 @contextmanager
 def watched() -> Iterator[Callable[[], bool]]:
-    """Within the context, signals are noted instead of obeyed; the callable says if one came."""
+    """Within the context, signals are noted instead of obeyed; the callable says if one came.
+
+    A second Ctrl-C does not wait for the checkpoint.
+
+    Raises:
+        KeyboardInterrupt: in the main thread, at that second Ctrl-C.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
+
+    def note(number: int, _: object) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, note)
     try:
         yield asked.is_set
     finally:

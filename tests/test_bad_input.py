@@ -269,6 +269,17 @@ def test_a_mistake_is_one_line_and_touches_nothing(
     assert contents(out) == before
 
 
+def test_a_torn_record_is_not_taken_for_none(tmp_path: Path, mistake: Any) -> None:
+    """It may have said from which exploration the run was carried."""
+    root = tmp_path / "out"
+    with RunFolder(root).held():
+        (root / "run.json").write_text('{"from": {"path"')
+    before = contents(root)
+    line = mistake("run", "desk", "--preset", "smoke", "--out", str(root))
+    assert f"{root / 'run.json'}: damaged" in line
+    assert contents(root) == before
+
+
 @pytest.mark.parametrize("case", ["misspelt key", "unknown task", "a step that raises"])
 def test_a_mistake_makes_no_folder(case: str, tmp_path: Path, mistake: Any) -> None:
     prepare, _ = CASES[case]

@@ -187,6 +187,26 @@ def test_a_stop_waits_for_no_evaluation_and_is_not_forgotten(
     assert figures(tmp_path) == undisturbed
 
 
+def test_a_second_ctrl_c_waits_for_no_checkpoint(
+    tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost by it but what came since the last checkpoint."""
+
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at_step(monkeypatch, 48, twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.undo()
+    good = checkpoints.latest(tmp_path / "checkpoint")
+    assert good is not None
+    assert int(good.name.rsplit("-", 1)[-1]) < 48
+    run(tmp_path)
+    assert figures(tmp_path) == undisturbed
+
+
 def test_a_stop_during_the_last_evaluation_is_not_forgotten(
     tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
