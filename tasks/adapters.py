@@ -29,7 +29,7 @@ def observation_space(
 
 def mask_space(choices: int) -> Box:
     """Which of so many choices make sense."""
-    return Box(0, 1, (choices,), np.bool_)
+    return Box(0, 1, (choices,), np.bool_)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def image_space(size: int) -> Box:

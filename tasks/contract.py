@@ -128,8 +128,11 @@ def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSp
             action = ActionSpec("continuous", int(size))
         case other:
             raise TaskError(f"task {name}: actions must be Discrete or a flat Box, got {other}")
-    if MASK in arrays and (action.kind, arrays[MASK].shape) != ("discrete", (action.size,)):
-        raise TaskError(f"task {name}: a mask has one entry per choice of a Discrete action space")
+    if MASK in arrays and (action.kind, arrays[MASK]) != (
+        "discrete",
+        ArraySpec((action.size,), "bool"),
+    ):
+        raise TaskError(f"task {name}: a mask needs Discrete actions, and a bool for each of them")
     extras: SpecExtras = getattr(env, "spec_extras", None) or SpecExtras()
     return TaskSpec(
         name=name,
