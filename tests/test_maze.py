@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stages.rollout import Examination
+from stages.settings import Study
 from tasks import registry
 from tasks.contract import TaskError
 from tasks.maze import KINDS, SIZES, Maze
@@ -248,6 +250,21 @@ def test_training_keeps_to_its_levels_and_evaluation_to_others():
     assert not set(unseen) & more
     assert unseen == walls(registry.unseen(TaskOptions(levels=30)), range(60))
     assert unseen == walls(TaskOptions(), range(60))
+
+
+def test_an_examination_is_on_unseen_levels_unless_asked():
+    tasks = {"explore": "maze/free", "transfer": ["maze/goal"], "levels": 2}
+    study = Study.model_validate({"name": "maze", "tasks": tasks, "evaluate": {"environments": 12}})
+    spec, starts = registry.spec("maze/goal", study.tasks), {}
+    for seen in (False, True):
+        exam = Examination(study, "maze/goal", spec, "evaluate", 12, seen=seen)
+        starts[seen] = {state.tobytes() for state in exam.vector.restore(exam._start)["state"]}
+        exam.close()
+    env = env_of("goal", levels=2)
+    trained = {env.reset(seed=seed)[0]["state"].tobytes() for seed in range(30)}
+    assert starts[True] == trained
+    assert len(starts[False]) == 12
+    assert not starts[False] & trained
 
 
 @pytest.mark.parametrize("name", ["desk/reach", "gymnasium:CartPole-v1"])
