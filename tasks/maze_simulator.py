@@ -1,7 +1,7 @@
 """The maze as a simulator on the host: one compiled call a step, and one array back.
 
-Each array that comes back costs as much as the rules do, so that all that the environment tells is
-packed into one. It runs on the CPU, also where the agent learns on an accelerator.
+All that the environment tells is packed into that array. It runs on the CPU, also where the agent
+learns on an accelerator.
 """
 
 import functools
