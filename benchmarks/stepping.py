@@ -25,6 +25,7 @@ TASKS = (
     "metaworld/drawer-open",
     "metaworld/pick-place",
     "crafter/reward",
+    "maze/ghost",
 )
 
 

@@ -17,6 +17,7 @@ from tasks import registry
 from tasks.contract import TaskSpec
 
 REFERENCES = ("random", "oracle")
+SEEN = "final-seen"  # the final agent on the levels it was trained on, where `tasks.levels` is set
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Inputs:
 
 def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     """Write `episodes.jsonl` and `video.mp4`; every arm and seed meets the same episodes.
+
+    They are on unseen levels where `tasks.levels` is set, and once more on those of the training.
 
     Raises:
         CheckpointError: the transfer has left no checkpoint.
@@ -55,6 +58,9 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
                 progress.show(len(rows))
     finally:
         exam.close()
+    if agent is not None and study.tasks.levels is not None:
+        records = _on_seen_levels(study, spec, inputs, agent)
+        rows += _rows(spec, inputs, SEEN, planner, records)
     _film(study, spec, inputs, agent, folder)
     write_lines(folder / "episodes.jsonl", rows)
     progress.show(progress.total)
@@ -81,6 +87,18 @@ def _load(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
     curious = study.transfer.arms[inputs.arm].curious
     agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=curious)
     return checkpoints.restore_agent(source, agent)
+
+
+def _on_seen_levels(
+    study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent
+) -> list[dict[str, Any]]:
+    episodes = study.evaluate.episodes
+    exam = Examination(study, inputs.task, spec, "evaluate", episodes, seen=True)
+    greedy = spec.action.kind == "continuous"
+    try:
+        return exam.run(exam.agent_chooser(agent, inputs.seed, study.planning.evaluate, greedy))
+    finally:
+        exam.close()
 
 
 def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, folder: Path) -> None:

@@ -12,6 +12,7 @@ from stages.acting import AgentActor, Rows, random_actions, to_simulator
 from stages.episodes import EpisodeCounter, metric_value
 from stages.settings import Study
 from stages.training_loop import environment_seeds
+from tasks import registry
 from tasks.contract import TaskSpec
 from tasks.vector import Vector, make_vector
 
@@ -32,15 +33,25 @@ class Examination:
     Args:
         kind: names the set of seeds; training never uses them.
         episodes: how many count.
+        seen: on the levels of training where `tasks.levels` confines it, and not on unseen ones.
     """
 
-    def __init__(self, study: Study, task: str, spec: TaskSpec, kind: str, episodes: int):
+    def __init__(
+        self,
+        study: Study,
+        task: str,
+        spec: TaskSpec,
+        kind: str,
+        episodes: int,
+        seen: bool = False,
+    ):
         self.study, self.spec, self.episodes = study, spec, episodes
         self.number = min(study.evaluate.environments, episodes)
         seeds = environment_seeds(f"{kind}/{task}", 0, self.number)
         training = study.training
+        options = study.tasks if seen else registry.unseen(study.tasks)
         self.vector: Vector = make_vector(
-            task, study.tasks, seeds, training.workers, training.step_timeout
+            task, options, seeds, training.workers, training.step_timeout
         )
         self._rows = self.vector.reset()
         self._start = self.vector.snapshot()

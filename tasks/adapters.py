@@ -27,6 +27,11 @@ def observation_space(
     return Dict(spaces)
 
 
+def mask_space(choices: int) -> Box:
+    """Which of so many choices make sense."""
+    return Box(0, 1, (choices,), np.bool_)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
 def image_space(size: int) -> Box:
     """Square uint8 pictures."""
     return Box(0, 255, (size, size, 3), np.uint8)

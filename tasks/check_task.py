@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks import registry
 from tasks.adapters import extras_of, oracle_action
-from tasks.contract import TaskError, TaskSpec
+from tasks.contract import MASK, TaskError, TaskSpec
 from tasks.group import told
 from tasks.settings import TaskOptions
 
@@ -115,7 +115,8 @@ def _dtypes(env: gymnasium.Env, spec: TaskSpec) -> str:
 
 def _keys(env: gymnasium.Env, spec: TaskSpec) -> str:
     extra = set(spec.observation) - {"state", "image"}
-    return f"unknown keys {sorted(extra)}; others must begin with log/" if extra else ""
+    wanted = "others are mask, or begin with log/"
+    return f"unknown keys {sorted(extra)}; {wanted}" if extra else ""
 
 
 def _actions(env: gymnasium.Env, spec: TaskSpec) -> str:
@@ -140,7 +141,7 @@ def _extras(env: gymnasium.Env, spec: TaskSpec) -> str:
 
 
 def _observations(traces: list[Trace], spec: TaskSpec) -> str:
-    wanted = spec.observation | spec.log
+    wanted = spec.arrays
     for observation in (o for trace in traces for o in trace.observations):
         if set(observation) != set(wanted):
             return f"keys {sorted(observation)} where the space has {sorted(wanted)}"
@@ -169,6 +170,13 @@ def _position(traces: list[Trace], spec: TaskSpec) -> str:
     values = np.stack([o["log/position"] for trace in traces for o in trace.observations])
     inside = (values >= 0).all() and (values <= 1).all()
     return "" if inside else f"log/position reaches {values.min():.2f} to {values.max():.2f}"
+
+
+def _mask(traces: list[Trace], spec: TaskSpec) -> str:
+    if not spec.masked:
+        return ""
+    masks = np.stack([o[MASK] for trace in traces for o in trace.observations])
+    return "" if masks.any(-1).all() else "a mask leaves no choice"
 
 
 def _rewards(traces: list[Trace], spec: TaskSpec) -> str:
@@ -238,6 +246,7 @@ _TRACES: dict[str, Callable[[list[Trace], TaskSpec], str]] = {
     "observations fit the space and are finite": _observations,
     "observations are copies": _unshared,
     "log/position lies in [0, 1]": _position,
+    "a mask leaves a choice": _mask,
     "rewards are finite numbers": _rewards,
     "flags and success are bools": _flags,
     "the same seed and actions give the same episode": _repeatable,

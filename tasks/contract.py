@@ -3,6 +3,9 @@
 A task is a `gymnasium.Env` with
 - a `Dict` observation space: `image` (uint8, H x W x 3) and / or `state` (float32 vector), as asked
   by `TaskOptions.observe`; keys that begin with `log/` are recorded and hidden from the agent;
+- optional in it, with discrete actions: `mask` (bool [choices]), true where a choice makes sense
+  now. It is no observation that is encoded or predicted, but a policy or a search may read it. At
+  least one choice is always true; one that is false may be taken all the same, and does nothing;
 - a `Box` action space in [-1, 1] (float32) or a `Discrete` one;
 - `reset(seed=...)` that makes the episode a function of the seed alone;
 - `info["success"]` at every step (bool: is the goal reached now);
@@ -23,6 +26,7 @@ import gymnasium
 import numpy as np
 
 Metric = Literal["return", "success", "score"]
+MASK = "mask"  # the observation key of valid choices
 
 
 class TaskError(Exception):
@@ -73,13 +77,20 @@ class TaskSpec:
     has_oracle: bool
     variant: dict[str, str]
     control_hz: float | None
+    masked: bool = False  # rows have `mask`
+
+    @property
+    def arrays(self) -> dict[str, ArraySpec]:
+        """Every key that an observation of the environment has: seen, logged, and the mask."""
+        mask = {MASK: ArraySpec((self.action.size,), "bool")} if self.masked else {}
+        return self.observation | self.log | mask
 
 
 class VectorTasks(Protocol):
     """N copies of a task stepped as one batch (see `tasks.vector.make_vector`).
 
     `reset` and `step` return a dict of arrays with leading axis N: the observation keys (log/ keys
-    included), and reward float32, is_first, is_last, is_terminal, success bool, and fault bool.
+    and `mask` included), and reward float32, is_first, is_last, is_terminal, success, fault bool.
     The step after an `is_last` ignores its action and returns the next episode's first observation
     (`is_first`, reward 0); it is no env step. `fault` marks an episode that was abandoned because
     its simulator raised, hung, died or returned not-a-number: that row is the first of a fresh
@@ -117,10 +128,15 @@ def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSp
             action = ActionSpec("continuous", int(size))
         case other:
             raise TaskError(f"task {name}: actions must be Discrete or a flat Box, got {other}")
+    if MASK in arrays and (action.kind, arrays[MASK]) != (
+        "discrete",
+        ArraySpec((action.size,), "bool"),
+    ):
+        raise TaskError(f"task {name}: a mask needs Discrete actions, and a bool for each of them")
     extras: SpecExtras = getattr(env, "spec_extras", None) or SpecExtras()
     return TaskSpec(
         name=name,
-        observation={k: v for k, v in arrays.items() if not k.startswith("log/")},
+        observation={k: v for k, v in arrays.items() if not k.startswith("log/") and k != MASK},
         log={k: v for k, v in arrays.items() if k.startswith("log/")},
         action=action,
         metric=extras.metric,
@@ -130,4 +146,5 @@ def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSp
         has_oracle=extras.oracle is not None,
         variant=extras.variant,
         control_hz=extras.control_hz,
+        masked=MASK in arrays,
     )

@@ -39,9 +39,10 @@ class Replay:
 
 
 def empty_rows(spec: TaskSpec, number: int) -> Rows:
-    """Zeroed rows of a batch: observations, log keys, reward and flags."""
-    arrays = spec.observation | spec.log
-    rows = {key: np.zeros((number, *array.shape), array.dtype) for key, array in arrays.items()}
+    """Zeroed rows of a batch: observations, log keys, mask, reward and flags."""
+    rows = {
+        key: np.zeros((number, *array.shape), array.dtype) for key, array in spec.arrays.items()
+    }
     rows["reward"] = np.zeros(number, np.float32)
     rows |= {flag: np.zeros(number, bool) for flag in FLAGS}
     return rows
@@ -56,9 +57,8 @@ class Group:
         """`progress[0]` is set to the environment being stepped, for whoever watches a hang."""
         self._name, self._options, self._spec = name, options, spec
         self._envs: list[gymnasium.Env | None] = [None] * number
-        self._float_keys = [
-            key for key, a in (spec.observation | spec.log).items() if a.dtype.startswith("float")
-        ]
+        self._keys = tuple(spec.arrays)
+        self._float_keys = [key for key, a in spec.arrays.items() if a.dtype.startswith("float")]
         self._progress = progress if progress is not None else bytearray(1)
 
     def run(
@@ -142,9 +142,7 @@ class Group:
         rows["success"][index] = info.get("success", False)
 
     def _write(self, index: int, observation: Mapping[str, np.ndarray], rows: Rows) -> None:
-        for key in self._spec.observation:
-            rows[key][index] = observation[key]
-        for key in self._spec.log:
+        for key in self._keys:
             rows[key][index] = observation[key]
 
     def _not_finite(self, rows: Rows, known: set[int]) -> list[Fault]:

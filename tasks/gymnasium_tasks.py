@@ -5,7 +5,9 @@
 | Box of numbers, Discrete, MultiBinary, ...        | `state`: flattened, float32              |
 | uint8 Box H x W x 3                               | `image`, scaled to `image_size`          |
 | Dict                                              | its uint8 picture is the image; `log/*`  |
-|                                                   | stay; all else is flattened into `state` |
+|                                                   | and a `mask` with a number per choice of |
+|                                                   | Discrete actions stay; all else is       |
+|                                                   | flattened into `state`                   |
 
 Where `image` is asked for and the environment gives none, it is rendered. Actions in a Box are
 rescaled from [-1, 1] to its bounds. Success is `info["success"]` or `info["is_success"]`, False
@@ -20,8 +22,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
-from tasks.adapters import action_space, image_space, rescale
-from tasks.contract import SpecExtras, TaskError
+from tasks.adapters import action_space, image_space, mask_space, rescale
+from tasks.contract import MASK, SpecExtras, TaskError
 from tasks.rendering import image_size
 from tasks.settings import TaskOptions
 
@@ -44,6 +46,9 @@ class GymnasiumTask(gymnasium.Env):
             )
         self._name, self.env, self._options = name, env, options
         self._image_key, self._state_keys, self._log_keys = _sort(name, env.observation_space)
+        self._masked = MASK in self._state_keys and _is_mask(self._part(MASK), env.action_space)
+        if self._masked:
+            self._state_keys.remove(MASK)
         self.observation_space = self._read_observation_space()
         self.action_space = self._read_action_space()
         extras = getattr(env.unwrapped, "spec_extras", None)
@@ -97,6 +102,8 @@ class GymnasiumTask(gymnasium.Env):
         for key in self._log_keys:
             size = gymnasium.spaces.flatdim(self._part(key))
             spaces[key] = Box(-np.inf, np.inf, (size,), np.float32)
+        if self._masked:
+            spaces[MASK] = mask_space(gymnasium.spaces.flatdim(self._part(MASK)))
         return Dict(spaces)
 
     def _read_action_space(self) -> gymnasium.Space:
@@ -137,6 +144,8 @@ class GymnasiumTask(gymnasium.Env):
             observation["image"] = image_size(self._picture(picture), self._options.image_size)
         for key in self._log_keys:
             observation[key] = self._flat(raw, key)
+        if self._masked:
+            observation[MASK] = self._flat(raw, MASK) > 0
         return observation
 
     def _flat(self, raw: Any, key: str) -> np.ndarray:
@@ -204,6 +213,11 @@ def _is_picture(space: gymnasium.Space) -> bool:
         and len(space.shape) == 3
         and space.shape[-1] == 3
     )
+
+
+def _is_mask(space: gymnasium.Space, actions: gymnasium.Space) -> bool:
+    """Whether a key of that name is what it says, and not an observation."""
+    return isinstance(actions, Discrete) and space.shape == (int(actions.n),)
 
 
 def _take(raw: Any, key: str) -> Any:

@@ -31,6 +31,7 @@ SUITES = {
     "crafter": "tasks.crafter",
     "metaworld": "tasks.metaworld",
     "dm_control": "tasks.dm_control",
+    "maze": "tasks.maze",
 }
 
 _TRIED_STEPS = 3  # of a user's own task, before anything else is done with it
@@ -122,9 +123,11 @@ def make(name: str, options: TaskOptions) -> gymnasium.Env:
     """Build one environment that follows `tasks.contract`, with action repeat and length cap.
 
     Raises:
-        TaskError: the name is unknown, or the task cannot follow the contract as asked.
+        TaskError: the name is unknown, the task cannot follow the contract as asked, or it has no
+            levels and `options.levels` asks for some.
     """
     check(name)
+    _check_levels(name, options)
     choose_gl()  # before any simulator is imported: MuJoCo reads MUJOCO_GL only then
     options = plain(options)
     parts = parse(name)
@@ -194,6 +197,14 @@ def plain(options: TaskOptions) -> TaskOptions:
     return TaskOptions(**{field: getattr(options, field) for field in TaskOptions.model_fields})
 
 
+def unseen(options: TaskOptions) -> TaskOptions:
+    """`options` for levels that training never meets where `levels` confines it.
+
+    They do not depend on `levels`, so that agents trained on few and on many meet the same ones.
+    """
+    return plain(options).model_copy(update={"levels": None})
+
+
 @functools.lru_cache(maxsize=256)
 def _spec(name: str, options: TaskOptions) -> TaskSpec:
     env = make(name, options)
@@ -233,6 +244,17 @@ def _check_suite_task(name: str, parts: Name) -> None:
         raise TaskError(
             f"task {name!r}: {suite.name} has no variant {parts.variant!r}; variants: {choices}"
         )
+
+
+def _check_levels(name: str, options: TaskOptions) -> None:
+    parts = parse(name)
+    if options.levels is None or (parts.kind == "suite" and _suite(parts.head).levels):
+        return
+    having = ", ".join(suite.name for suite in suites().values() if suite.levels)
+    raise TaskError(
+        f"task {name!r} has no levels that tasks.levels = {options.levels} could choose from; "
+        f"suites with levels: {having}"
+    )
 
 
 def _known_names() -> list[str]:

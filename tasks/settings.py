@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_LEVELS = 1_000_000  # level seeds below it are for training on; the rest are never among them
+
 
 class Settings(BaseModel):
     """Base of every settings section; an unknown key is an error, not a silent default."""
@@ -33,6 +35,13 @@ class TaskOptions(Settings):
         default=None,
         ge=2,
         description="Cap on agent steps per episode; none keeps the suite's own limit.",
+    )
+    levels: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_LEVELS,
+        description="Train on so many levels of a procedural suite (maze), evaluate on others; "
+        "none draws from all others in both.",
     )
     rewards: Literal["corrected", "stock"] = Field(
         default="corrected",

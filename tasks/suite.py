@@ -30,5 +30,6 @@ class Suite:
     tasks: Mapping[str, str]  # task -> what it asks for, in one line
     make: Callable[[str, str, TaskOptions], gymnasium.Env]
     variants: tuple[str, ...] = ()  # the first is the default
+    levels: bool = False  # an episode's level has a seed of its own, as `options.levels` wants it
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Split -> its tasks, as `task` or `task:variant`, without the suite's name."""

@@ -147,7 +147,8 @@ def _environment(threads: int) -> dict[str, str]:
     defaults: dict[str, str] = dict.fromkeys(one, "1")
     if threads > 1:  # with a process per core, software GL's own threads only get in the way
         defaults["LP_NUM_THREADS"] = "0"
-    return defaults | dict(os.environ)
+    # a simulator written in JAX must not reserve the accelerator on which the trainer learns
+    return defaults | dict(os.environ) | {"JAX_PLATFORMS": "cpu"}
 
 
 def _end(process: subprocess.Popen, connection: Connection, life: int, progress: mmap.mmap) -> None:

@@ -20,7 +20,11 @@ _FLAGS = (
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
 install_import_hook(
-    ["world_models", "policies", "stages.training_step", "stages.optimiser"], "beartype.beartype"
+    [
+        *("world_models", "policies", "stages.training_step", "stages.optimiser"),
+        *("tasks.maze_rules", "tasks.maze_levels", "tasks.maze_oracle", "tasks.maze_views"),
+    ],
+    "beartype.beartype",
 )
 
 

@@ -8,6 +8,7 @@ from tasks import registry
 from tasks.check_task import check, problems
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
+from tasks.vector import make_vector
 
 SUITES = registry.suites()
 TASKS = [f"{suite.name}/{task}" for suite in SUITES.values() for task in suite.tasks]
@@ -44,7 +45,7 @@ def test_repeat_and_cap_keep_the_contract(name: str):
 
 BROKEN = """
 import gymnasium, numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary
 from tasks.contract import SpecExtras
 
 
@@ -99,6 +100,24 @@ class Raises(Base):
 
 class Oracle(Base):
     spec_extras = SpecExtras(oracle=lambda env: np.array([env.x[0], 7.0]))
+
+
+class Masked(Base):
+    observation_space = Dict(
+        {"state": Box(-9, 9, (2,), np.float64), "mask": MultiBinary(3)})
+    action_space = Discrete(3)
+    allowed = [1, 0, 1]
+
+    def see(self):
+        return {"state": self.x, "mask": np.array(self.allowed, np.int8)}
+
+
+class Stuck(Masked):
+    allowed = [0, 0, 0]
+
+
+class NoMask(Masked):  # a key of that name with another meaning is an observation
+    action_space = Discrete(4)
 """
 
 
@@ -106,6 +125,9 @@ class Oracle(Base):
     ("factory", "problem"),
     [
         ("Base", None),
+        ("Masked", None),
+        ("NoMask", None),
+        ("Stuck", "a mask leaves a choice"),
         ("Unseeded", "the same seed and actions give the same episode"),
         ("Same", "resets differ between seeds: seeds 1 and 2 gave the same episode"),
         ("Infinite", "rewards are finite numbers"),
@@ -123,6 +145,21 @@ def test_check_finds_what_is_broken(tmp_path: Path, factory: str, problem: str |
         assert found == []
     else:
         assert [line[: len(problem)] for line in found] == [problem]
+
+
+def test_a_mask_is_part_of_the_rows_and_not_observed(tmp_path: Path):
+    (tmp_path / "cell.py").write_text(BROKEN)
+    specs = {}
+    for factory in ("Base", "Masked", "NoMask"):
+        vector = make_vector(f"{tmp_path / 'cell.py'}:{factory}", TaskOptions(), [0, 1])
+        specs[factory] = spec = vector.spec
+        rows = vector.reset()
+        assert ("mask" in rows) == spec.masked == (factory == "Masked")
+        if spec.masked:
+            assert rows["mask"].dtype == bool
+            assert rows["mask"].tolist() == [[True, False, True]] * 2
+    assert specs["Masked"].observation["state"].shape == (2,)
+    assert specs["NoMask"].observation["state"].shape == (5,)
 
 
 def test_check_of_an_unknown_task_is_one_row():

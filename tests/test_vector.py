@@ -98,7 +98,7 @@ def same(one: Rows, other: Rows) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
-@pytest.mark.parametrize("name", ["desk/push_left:sparse", "gymnasium:CartPole-v1"])
+@pytest.mark.parametrize("name", ["desk/push_left:sparse", "gymnasium:CartPole-v1", "maze/ghost"])
 def test_data_do_not_depend_on_the_workers(make: Make, name: str):
     histories = []
     for workers in (0, 2):
