@@ -87,7 +87,10 @@ class CuriositySettings(Settings):
     layers: int = Field(default=1, ge=1, description="Hidden layers of each head.")
     learning_rate: float = Field(default=6e-4, gt=0, description="Learning rate of the explorer.")
     entropy: float = Field(
-        default=3e-4, ge=0, description="Weight of the actor's entropy while exploring."
+        default=1e-2,
+        ge=0,
+        description="Weight of the actor's entropy while exploring, in place of behaviour.entropy: "
+        "a narrow explorer finds less of what a task rewards later.",
     )
     transfer_scale: float = Field(
         default=0.1,

@@ -102,7 +102,7 @@ class ReplaySettings(Settings):
 class ExploreSettings(Settings):
     """[explore]: reward-free exploration."""
 
-    steps: int = Field(default=12_000, ge=0, description="Env steps; 0 leaves exploration out.")
+    steps: int = Field(default=16_000, ge=0, description="Env steps; 0 leaves exploration out.")
 
 
 class Arm(Settings):

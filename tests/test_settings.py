@@ -43,7 +43,7 @@ def fails(path: Path | str, *overrides: str, preset: str | None = None) -> str:
 def test_every_key_outside_tasks_has_a_default(write: Any) -> None:
     study = load_study(write()).first
     assert study.name == "mine"
-    assert study.explore.steps == 12_000
+    assert study.explore.steps == 16_000
     assert list(study.transfer.arms) == ["scratch", "model", "policy", "both"]
 
 
