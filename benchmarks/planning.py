@@ -5,8 +5,8 @@
     .venv/bin/python benchmarks/planning.py --batch 32          for so many environments at once
 
     latent 1.2M, 4.9M   MPPI, 512 samples x 6 iterations x horizon 3, in a latent MLP model of so
-                        many parameters: dynamics, reward, value and policy of two hidden layers
-                        each, as TD-MPC2 (arXiv 2310.16828) plans
+                        many parameters with an encoder: dynamics, reward, 2 or 5 values and policy
+                        of two hidden layers each, as TD-MPC2 (arXiv 2310.16828) plans
     rssm                our RSSM at the cpu preset with the default planner, and a larger one
 
 The share of peak counts 2 flops per parameter, sequence and imagined step, which is what planning
@@ -38,11 +38,12 @@ from stages.explore import fresh_agent  # noqa: E402
 from tasks import registry  # noqa: E402
 from tasks.contract import ActionSpec  # noqa: E402
 from world_models.contract import State, WorldModel  # noqa: E402
+from world_models.ensemble import Ensemble  # noqa: E402
 from world_models.layers import MLP  # noqa: E402
 
 CALLS = 7
 ACTIONS = 6
-LATENT = {"1.2M": (128, 384), "4.9M": (512, 640)}  # latent numbers, hidden units
+LATENT = {"1.2M": (128, 384, 2), "4.9M": (512, 512, 5)}  # latent numbers, hidden units, critics
 PLANNING = PlanningSettings.model_validate(
     {"samples": 512, "elites": 64, "iterations": 6, "horizon": 3, "lambda": 1.0}
 )
@@ -53,16 +54,14 @@ class Latent(eqx.Module):
 
     dynamics: MLP
     head: MLP
-    critic: MLP
-    size: int = eqx.field(static=True)
+    critics: Ensemble
 
-    def __init__(self, size: int, width: int):
+    def __init__(self, size: int, width: int, critics: int):
         keys = jax.random.split(jax.random.key(0), 3)
         sizes: dict[str, Any] = {"width": width, "layers": 2}
         self.dynamics = MLP(size + ACTIONS, size, **sizes, key=keys[0])
         self.head = MLP(size, 63, **sizes, key=keys[1])
-        self.critic = MLP(size, 63, **sizes, key=keys[2])
-        self.size = size
+        self.critics = Ensemble(critics, size, 63, **sizes, key=keys[2])
 
     def noise(self, key: Any, shape: tuple[int, ...] = ()) -> jax.Array:
         return jnp.zeros((*shape, 0))
@@ -86,7 +85,7 @@ class Wish(eqx.Module):
         return jnp.full((), 0.99)
 
     def value(self, following: jax.Array) -> jax.Array:
-        return jax.nn.softmax(self.model.critic(following))[0]
+        return jax.nn.softmax(self.model.critics(following))[:, 0].min()
 
 
 def best(call: Callable[[], Any]) -> float:
@@ -147,8 +146,8 @@ def measure(
 
 def latent(batch: int) -> None:
     """MPPI in latent MLP models."""
-    for name, (size, width) in LATENT.items():
-        model = Latent(size, width)
+    for name, (size, width, critics) in LATENT.items():
+        model = Latent(size, width, critics)
         behaviour = BehaviourSettings(width=width)
         action = ActionSpec("continuous", ACTIONS)
         actor = Actor(size, action, behaviour, key=jax.random.key(1))
@@ -160,7 +159,7 @@ def latent(batch: int) -> None:
             Wish(model),
             jnp.zeros(size),
             PLANNING,
-            parameters(model.dynamics, model.head),
+            parameters(model.dynamics, model.head) + parameters(model.critics) // PLANNING.horizon,
             batch,
         )
 
