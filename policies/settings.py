@@ -49,14 +49,14 @@ class PlanningSettings(Settings):
         default=0.1, ge=0, lt=1, description="Share of the last mean kept at each iteration."
     )
     std_from: float = Field(
-        default=1.0, gt=0, description="First and largest deviation; actions lie in [-1, 1]."
+        default=0.3, gt=0, description="First and largest deviation; actions lie in [-1, 1]."
     )
     std_to: float = Field(default=0.1, gt=0, description="Least deviation.")
     noise_correlation: float = Field(
         default=0.5, ge=0, lt=1, description="Of the noise of neighbouring steps (AR(1))."
     )
     policy_share: float = Field(
-        default=0.05, ge=0, le=0.9, description="Share of the sequences that the policy proposes."
+        default=0.25, ge=0, le=0.9, description="Share of the sequences that the policy proposes."
     )
     warm_start: bool = Field(
         default=True, description="Begin from the last plan, moved on by a step."

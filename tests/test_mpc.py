@@ -31,6 +31,7 @@ THOROUGH = PlanningSettings(
     elites=16,
     iterations=8,
     horizon=6,
+    std_from=1.0,
     std_to=0.01,
     policy_share=0.0,
     noise_correlation=0.0,
