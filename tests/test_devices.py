@@ -14,6 +14,8 @@ import pytest
 from jax import export
 
 from policies.agent import fresh_memory
+from policies.planners import build_planner
+from policies.settings import PlanningSettings
 from stages import transfer
 from stages.acting import jitted_act
 from stages.settings import TrainingSettings
@@ -56,13 +58,14 @@ def test_an_update_lowers_for_every_platform(kind: str, precision: Any) -> None:
     lowers(step, initial_state(agent, training), batch, jax.random.key(0))
 
 
-@pytest.mark.parametrize("kind", OBSERVATIONS)
-def test_acting_lowers_for_every_platform(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "planner"), [("state", "mppi"), ("image", "none")])
+def test_acting_lowers_for_every_platform(kind: str, planner: Any) -> None:
     agent = tiny.agent(observation=OBSERVATIONS[kind])
     rows = tiny.batch(4, observation=OBSERVATIONS[kind])
     observation = {name: rows[name] for name in OBSERVATIONS[kind]}
-    act = jitted_act("none", False)
-    memory = fresh_memory(agent, 4)
+    planning = PlanningSettings(samples=16)
+    act = jitted_act(planner, planning, False)
+    memory = fresh_memory(agent, 4, build_planner(planner, planning))
     lowers(act, agent, memory, observation, rows["is_first"], jax.random.key(0), np.uint32(0))
 
 
