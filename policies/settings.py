@@ -29,6 +29,36 @@ class PlanningSettings(Settings):
     evaluate: Planner = Field(default="none", description="When acting at evaluation.")
 
 
+class SearchSettings(Settings):
+    """Tree search in the model, planner `mcts` (MuZero, arXiv 1911.08265; Gumbel MuZero)."""
+
+    kind: Literal["gumbel", "muzero"] = Field(
+        default="gumbel", description="Sequential halving with Gumbel noise, or by visit counts."
+    )
+    simulations: int = Field(default=16, ge=1, description="Steps of the model per search.")
+    depth: int | None = Field(
+        default=None, ge=1, description="Deepest node; none leaves it to the simulations."
+    )
+    actions: int = Field(
+        default=16, ge=2, description="Continuous actions sampled at every node (K)."
+    )
+    wide_share: float = Field(
+        default=0.5, ge=0, le=0.9, description="Share of them drawn from the widened policy."
+    )
+    widening: float = Field(
+        default=2.5, ge=1, description="Its standard deviations, in those of the policy."
+    )
+    considered: int = Field(
+        default=8, ge=1, description="Actions that sequential halving begins with at the root."
+    )
+    value_scale: float = Field(
+        default=0.1, gt=0, description="How far values outweigh the policy (c_scale)."
+    )
+    temperature: float = Field(
+        default=1.0, ge=0, description="Of the action drawn while collecting; 0 takes the best."
+    )
+
+
 class BehaviourSettings(Settings):
     """Actor-critic learnt in imagination (DreamerV3, arXiv 2301.04104)."""
 
