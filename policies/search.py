@@ -26,6 +26,9 @@ from policies.objectives import Objective
 from policies.settings import SearchSettings
 from world_models.contract import State, WorldModel
 
+# dataclasses of chex, whose fields type checkers do not see
+RootOutput: Any = mctx.RootFnOutput
+StepOutput: Any = mctx.RecurrentFnOutput
 MAX_VISIT = 50.0  # c_visit of Gumbel MuZero (ICLR 2022, section 5)
 
 
@@ -70,7 +73,7 @@ def search(
     found = _tree_policy(settings, greedy)(
         params=None,
         rng_key=search_key,
-        root=mctx.RootFnOutput(  # pyright: ignore[reportCallIssue]
+        root=RootOutput(
             prior_logits=root.prior,
             value=jax.vmap(objective.value)(features).astype(jnp.float32),
             embedding=Node(states, root.actions),
@@ -173,7 +176,7 @@ def _stepper(
         noise = proposals.draw(actor, settings, noise_key)
         noise = jnp.broadcast_to(noise, (batch, *noise.shape))
         following = _propose(actor, after, noise, settings)
-        output = mctx.RecurrentFnOutput(  # pyright: ignore[reportCallIssue]
+        output = StepOutput(
             reward=jax.vmap(objective.reward)(before, action, after).astype(jnp.float32),
             discount=jax.vmap(objective.discount)(after).astype(jnp.float32),
             prior_logits=following.prior,
