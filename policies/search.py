@@ -4,7 +4,7 @@ The tree grows by `imagine`; rewards, discounts and values are an `Objective`'s,
 on any world model and for any wish. Gumbel MuZero (Danihelka et al., ICLR 2022) is the default:
 sequential halving at the root, completed Q-values, a policy that improves with two simulations.
 `muzero` is the older search by visit counts (arXiv 1911.08265). Continuous actions are sampled
-anew at every node (`policies.proposals`).
+anew at every node (`policies.candidates`).
 
     found = search(model, actor, objective, states, key, settings, greedy=False)
     found.action [B, A]                      what to do
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import mctx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from policies import proposals
+from policies import candidates
 from policies.actor import Actor
 from policies.objectives import Objective
 from policies.settings import SearchSettings
@@ -68,7 +68,7 @@ def search(
     """
     noise_key, search_key, act_key = jax.random.split(key, 3)
     features = jax.vmap(model.features)(states)
-    noise = proposals.draw(actor, settings, noise_key, features.shape[:1])
+    noise = candidates.draw(actor, settings, noise_key, features.shape[:1])
     root = _propose(actor, features, noise, settings)
     found = _tree_policy(settings, greedy)(
         params=None,
@@ -86,7 +86,7 @@ def search(
     weights = found.action_weights
     chosen = found.action
     if not greedy:
-        logits = jnp.log(jnp.maximum(weights, proposals.LEAST))
+        logits = jnp.log(jnp.maximum(weights, candidates.LEAST))
         logits = logits / jnp.maximum(settings.temperature, 1e-3)
         if invalid is not None:
             logits = jnp.where(invalid, -jnp.inf, logits)
@@ -111,7 +111,7 @@ def look_ahead(
     noise_key, step_key, act_key = jax.random.split(key, 3)
     features = jax.vmap(model.features)(states)
     batch = features.shape[0]
-    noise = proposals.draw(actor, settings, noise_key, (batch,))
+    noise = candidates.draw(actor, settings, noise_key, (batch,))
     root = _propose(actor, features, noise, settings)
     random = model.noise(step_key, root.actions.shape[:2])
 
@@ -123,7 +123,7 @@ def look_ahead(
     each = jax.vmap(jax.vmap(value_of, (None, None, 0, 0)))
     values = each(states, features, root.actions, random).astype(jnp.float32)
     weights = improved(root.prior, values, settings)
-    chosen = jax.random.categorical(act_key, jnp.log(jnp.maximum(weights, proposals.LEAST)))
+    chosen = jax.random.categorical(act_key, jnp.log(jnp.maximum(weights, candidates.LEAST)))
     value = (weights * values).sum(-1)
     return Found(_pick(root.actions, chosen), root.actions, weights, value)
 
@@ -173,7 +173,7 @@ def _stepper(
         state = jax.vmap(model.imagine)(node.state, action, model.noise(step_key, (batch,)))
         after = jax.vmap(model.features)(state)
         # One draw for all trees of the batch: within a tree every node has its own.
-        noise = proposals.draw(actor, settings, noise_key)
+        noise = candidates.draw(actor, settings, noise_key)
         noise = jnp.broadcast_to(noise, (batch, *noise.shape))
         following = _propose(actor, after, noise, settings)
         output = StepOutput(
@@ -189,9 +189,9 @@ def _stepper(
 
 def _propose(
     actor: Actor, features: Array, noise: Array, settings: SearchSettings
-) -> proposals.Proposals:
-    def one(features: Array, noise: Array) -> proposals.Proposals:
-        return proposals.propose(actor(features), noise, settings)
+) -> candidates.Candidates:
+    def one(features: Array, noise: Array) -> candidates.Candidates:
+        return candidates.propose(actor(features), noise, settings)
 
     return jax.vmap(one)(features, noise)
 

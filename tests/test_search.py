@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from policies import proposals
+from policies import candidates
 from policies.actor import Actor, Choice, ClippedNormal
 from policies.search import Found, improved, look_ahead, search
 from policies.settings import SearchSettings
@@ -156,7 +156,7 @@ def test_the_sampled_prior_by_hand() -> None:
     policy = ClippedNormal(jnp.array(mean), jnp.array(deviation), jnp.zeros(4))
     settings = SearchSettings(actions=4, wide_share=0.5, widening=2.0)
     noise = np.array([[9.0, 9.0], [0.5, 1.0], [0.5, -0.4], [3.0, 0.2]])  # the first is the mean
-    found = proposals.propose(policy, jnp.asarray(noise, jnp.float32), settings)
+    found = candidates.propose(policy, jnp.asarray(noise, jnp.float32), settings)
     raw = mean + deviation * np.array([[0, 0], [0.5, 1.0], [1.0, -0.8], [6.0, 0.4]])
     np.testing.assert_allclose(found.actions, np.clip(raw, -1, 1), rtol=1e-5)
 
@@ -176,7 +176,7 @@ def test_a_corrected_sample_stands_for_the_policy() -> None:
     draws = np.clip(0.6 + 0.5 * np.random.default_rng(0).normal(size=10**6), -1, 1)
     for share in (0.0, 0.5):
         settings = SearchSettings(actions=4000, wide_share=share)
-        found = proposals.propose(policy, jax.random.normal(KEY, (4000, 1)), settings)
+        found = candidates.propose(policy, jax.random.normal(KEY, (4000, 1)), settings)
         prior = jax.nn.softmax(found.prior)
         for of in (lambda x: x, lambda x: x**2, lambda x: x >= 1):
             got = float((prior * of(found.actions[:, 0])).sum())
@@ -185,7 +185,7 @@ def test_a_corrected_sample_stands_for_the_policy() -> None:
 
 def test_choices_are_all_proposed() -> None:
     policy = Choice(jnp.log(jnp.array([0.2, 0.5, 0.3])))
-    found = proposals.propose(policy, jnp.zeros((3, 3)), SETTINGS)
+    found = candidates.propose(policy, jnp.zeros((3, 3)), SETTINGS)
     np.testing.assert_array_equal(found.actions, np.eye(3))
     np.testing.assert_allclose(jnp.exp(found.prior), [0.2, 0.5, 0.3], rtol=1e-6)
 
@@ -203,7 +203,7 @@ def test_one_step_values_by_hand() -> None:
     found = look_ahead(Walk(), who, BANDIT, jnp.zeros((2, 3)), KEY, SETTINGS)
     np.testing.assert_array_equal(found.actions[0], np.eye(2))
     values = jnp.array([0.1, 0.9])
-    prior = proposals.propose(who(jnp.zeros(3)), jnp.zeros((2, 2)), SETTINGS).prior
+    prior = candidates.propose(who(jnp.zeros(3)), jnp.zeros((2, 2)), SETTINGS).prior
     weights = improved(prior, values, SETTINGS)
     np.testing.assert_allclose(found.weights[1], weights, rtol=1e-4)
     np.testing.assert_allclose(found.value, (weights * values).sum(), rtol=1e-4)

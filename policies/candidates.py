@@ -20,7 +20,7 @@ from policies.settings import SearchSettings
 LEAST = 1e-30  # a chance whose logarithm is still a number
 
 
-class Proposals(NamedTuple):
+class Candidates(NamedTuple):
     """`actions` [K, A] and the `prior` logits [K] of a search over them."""
 
     actions: Float[Array, "*b k a"]
@@ -42,11 +42,11 @@ def draw(
 
 def propose(
     policy: ActionDistribution, noise: Float[Array, "k a"], settings: SearchSettings
-) -> Proposals:
-    """Proposals at one state, from its policy."""
+) -> Candidates:
+    """Candidates at one state, from its policy."""
     if not isinstance(policy, ClippedNormal):
         choices = jnp.eye(noise.shape[0])
-        return Proposals(choices, jax.vmap(policy.log_prob)(choices))
+        return Candidates(choices, jax.vmap(policy.log_prob)(choices))
     wide = min(round(settings.wide_share * settings.actions), settings.actions - 1)
     deviation = (
         jnp.full((settings.actions, 1), 1.0).at[settings.actions - wide :].set(settings.widening)
@@ -55,11 +55,11 @@ def propose(
     actions = jnp.clip(policy.mean + deviation * policy.deviation * noise, -1.0, 1.0)
     of_policy = log_chance(policy, actions, 1.0)
     if not wide:
-        return Proposals(actions, jnp.zeros(settings.actions))
+        return Candidates(actions, jnp.zeros(settings.actions))
     of_wide = log_chance(policy, actions, settings.widening)
     share = wide / settings.actions
     drawn = jnp.logaddexp(jnp.log1p(-share) + of_policy, jnp.log(share) + of_wide)
-    return Proposals(actions, of_policy - drawn)
+    return Candidates(actions, of_policy - drawn)
 
 
 def log_chance(
