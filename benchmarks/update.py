@@ -22,6 +22,7 @@ import numpy as np  # noqa: E402
 
 from pipeline.settings import load_study  # noqa: E402
 from policies.agent import fresh_memory  # noqa: E402
+from policies.settings import PlanningSettings  # noqa: E402
 from stages.acting import jitted_act  # noqa: E402
 from stages.explore import fresh_agent  # noqa: E402
 from stages.settings import Study  # noqa: E402
@@ -92,7 +93,7 @@ def main() -> None:
         print(f"{name}: first call {time.perf_counter() - started:.1f} s (compilation)")
         measure(f"{name} update", update, 1, training.updates_per_call)
     number = training.environments
-    act = jitted_act("none", False)
+    act = jitted_act("none", PlanningSettings(), False)
     memory = fresh_memory(agent, number)
     observation = {k: np.zeros((number, *s.shape), s.dtype) for k, s in spec.observation.items()}
     first = np.zeros(number, bool)

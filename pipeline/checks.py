@@ -10,7 +10,8 @@ from tasks import registry
 from tasks.contract import TaskError
 
 BUILT_WORLD_MODELS = ("rssm",)
-BUILT_PLANNERS = ("none",)
+BUILT_PLANNERS = ("none", "cem", "mppi")
+LEARNING_PLANNERS = ("none",)  # whose plans can be the policy's targets
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
 MOST_SEEDS = 10_000
@@ -79,15 +80,25 @@ def _check_parts(study: Study, where: Where) -> None:
             model,
             f"this version has no such world model yet; use {show(BUILT_WORLD_MODELS[0])}",
         )
-    for role, planner in study.planning.model_dump().items():
+    planning = study.planning
+    for role in ("collect", "learn", "evaluate"):
+        planner = getattr(planning, role)
         if planner not in BUILT_PLANNERS:
             raise _fail(
                 where,
                 ("planning", role),
                 planner,
-                f"planner {planner} needs a search over the world model: this version has none;"
-                ' use "none" (the actor)',
+                f"planner {planner} searches a tree, which this version has for no world model;"
+                ' use "mppi", "cem" or "none" (the actor)',
             )
+    if planning.learn not in LEARNING_PLANNERS:
+        raise _fail(
+            where,
+            ("planning", "learn"),
+            planning.learn,
+            "its plans cannot be learnt from yet, only collected and evaluated with;"
+            ' use "none" (the actor learns in imagination)',
+        )
 
 
 def _check_sizes(study: Study, where: Where) -> None:
@@ -105,6 +116,21 @@ def _check_sizes(study: Study, where: Where) -> None:
             ("behaviour", "min_std"),
             behaviour.min_std,
             f"must be below behaviour.max_std = {behaviour.max_std}",
+        )
+    planning = study.planning
+    if planning.elites > planning.samples:
+        raise _fail(
+            where,
+            ("planning", "elites"),
+            planning.elites,
+            f"at most planning.samples = {planning.samples}",
+        )
+    if planning.std_to > planning.std_from:
+        raise _fail(
+            where,
+            ("planning", "std_to"),
+            planning.std_to,
+            f"at most planning.std_from = {planning.std_from}",
         )
 
 

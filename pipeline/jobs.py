@@ -38,11 +38,11 @@ _IMMATERIAL = {
 _TASK_OPTIONS = "tasks"
 # What an exploration does not read, so that variants may differ in it and share one.
 _NOT_EXPLORING = (
-    "planning.evaluate",
     "behaviour.rewarding_starts",
     "curiosity.transfer_scale",
     "curiosity.transfer_share",
 )
+_ROLES = ("collect", "learn", "evaluate")
 _LEARNING = ("agent", "model", "behaviour", "curiosity", "training", "replay")
 
 
@@ -176,7 +176,8 @@ class _Builder:
     def _explore(self, folder: str, seed: int, *, random: bool = False) -> None:
         task = self.study.tasks.explore
         sections = ("training",) if random else (*_LEARNING, "planning")
-        settings = relevant(self.study, (*sections, "explore"), drop=_NOT_EXPLORING)
+        drop = (*_NOT_EXPLORING, *_not_planning(self.study, "collect", "learn"))
+        settings = relevant(self.study, (*sections, "explore"), drop=drop)
         identity = digest("explore", settings, seed, task, random=random)
         id = self.prefix + folder
         if (shared := self.explored.get(identity)) is not None:
@@ -189,7 +190,8 @@ class _Builder:
 
     def _transfer(self, task: str, arm: str, seed: int) -> Job:
         row = self.study.transfer.arms[arm]
-        settings = relevant(self.study, (*_LEARNING, "planning", "evaluate"))
+        drop = _not_planning(self.study, "collect", "learn")
+        settings = relevant(self.study, (*_LEARNING, "planning", "evaluate"), drop=drop)
         settings |= {f"arm.{key}": value for key, value in row.model_dump(mode="json").items()}
         settings["arm.carry"] = list(row.components)
         settings["transfer.steps"] = transfer_steps(self.study, row)
@@ -222,7 +224,8 @@ class _Builder:
         return (id,), [self.graph.jobs[id].digest], None
 
     def _evaluate(self, transfer: Job) -> None:
-        settings = relevant(self.study, ("planning", "evaluate"))
+        drop = _not_planning(self.study, "evaluate")
+        settings = relevant(self.study, ("planning", "evaluate"), drop=drop)
         id = transfer.id.replace("transfer/", "evaluate/", 1)
         self.graph.jobs[id] = Job(
             id,
@@ -253,6 +256,17 @@ def relevant(study: Study, sections: Iterable[str], drop: Iterable[str] = ()) ->
     without = _IMMATERIAL | set(drop)
     dotted = {join_key(key): value for key, value in flatten(chosen).items()}
     return {key: value for key, value in dotted.items() if key not in without}
+
+
+def _not_planning(study: Study, *roles: str) -> tuple[str, ...]:
+    """Settings of planning that do not matter to who plans in these roles: the other roles, and
+    where nobody plans what planners are like."""
+    planning = study.planning
+    others = [role for role in _ROLES if role not in roles]
+    if all(getattr(planning, role) == "none" for role in roles):
+        names = planning.model_dump(by_alias=True)
+        others += [name for name in names if name not in _ROLES]
+    return tuple(f"planning.{name}" for name in others)
 
 
 def digest(

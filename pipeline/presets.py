@@ -39,6 +39,7 @@ SIZES: dict[str, tuple[str, ...]] = {
         "bin_reach",
     ),
     "curiosity": ("heads", "width", "layers", "learning_rate"),
+    "planning": ("samples", "elites", "iterations", "horizon"),
     # the learning rates that are stable belong to the width of the networks
     "training": (
         "environments",
@@ -84,6 +85,7 @@ SMOKE: Table = {
     },
     "behaviour": {"width": 32, "layers": 1, "imagination_starts": 16, "imagination_horizon": 5},
     "curiosity": {"heads": 2, "width": 32},
+    "planning": {"samples": 16, "elites": 4, "iterations": 2, "horizon": 3},
     "training": {
         "environments": 4,
         "batch_size": 4,
@@ -146,6 +148,7 @@ def paper(width: int) -> Table:
             "bin_reach": 20.0,
         },
         "curiosity": {"width": width, "learning_rate": 4e-5},
+        "planning": {"samples": 512, "elites": 64, "iterations": 6, "horizon": 5},
         "training": {
             "environments": 16,
             "batch_size": 16,

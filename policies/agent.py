@@ -27,7 +27,8 @@ from policies.objectives import (
     Objective,
     TaskObjective,
 )
-from policies.planners import Planner
+from policies.plan import Planner, PlannerMemory
+from policies.planners import NoPlanner
 from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
 from policies.starts import imagination_starts
 from tasks.contract import TaskSpec
@@ -131,17 +132,19 @@ def build_agent(
 
 
 class Memory(NamedTuple):
-    """What the agent remembers between steps, per environment: its state and its last action."""
+    """What the agent remembers between steps, per environment: its state, its last action, and what
+    its planner begins the next plan from."""
 
     state: State
     action: Float[Array, "n a"]
+    plan: PlannerMemory
 
 
-def fresh_memory(agent: Agent, number: int) -> Memory:
+def fresh_memory(agent: Agent, number: int, planner: Planner | None = None) -> Memory:
     """Memory before the first observation of `number` environments."""
-    one = agent.model.initial()
-    state = jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), one)
-    return Memory(state, jnp.zeros((number, agent.actor.action.size)))
+    one = (agent.model.initial(), (planner or NoPlanner()).initial(agent.actor))
+    state, plan = jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), one)
+    return Memory(state, jnp.zeros((number, agent.actor.action.size)), plan)
 
 
 def act(
@@ -153,20 +156,30 @@ def act(
     *,
     planner: Planner,
     greedy: bool,
+    bonus_weight: float | Float[Array, ""] | None = 0.0,
 ) -> tuple[Float[Array, "n a"], Memory]:
-    """Actions [N, A] for a batch of observations, and the memory after them. Consumes `key`."""
+    """Actions [N, A] for a batch of observations, and the memory after them. Consumes `key`.
+
+    A planner wants what the agent learns to want at that `bonus_weight` (see `objective_of`).
+    """
     model = agent.model
     number = is_first.shape[0]
     observe_key, plan_key = jax.random.split(key)
     noise = model.noise(observe_key, (number,))
     state = jax.vmap(model.observe)(memory.state, memory.action, observation, is_first, noise)
-    objective = task_objective(agent)
+    objective = objective_of(agent, bonus_weight)
 
-    def plan(one: State, plan_key: PRNGKeyArray) -> Array:
-        return planner(model, agent.actor, objective, one, plan_key, greedy=greedy).action
+    def plan(
+        one: State, first: Array, remembered: PlannerMemory, plan_key: PRNGKeyArray
+    ) -> tuple[Array, PlannerMemory]:
+        fresh = planner.initial(agent.actor)
+        begun = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, remembered)
+        made = planner(model, agent.actor, objective, one, begun, plan_key, greedy=greedy)
+        return made.action, made.memory
 
-    action = jax.vmap(plan)(state, jax.random.split(plan_key, number))
-    return action, Memory(state, action)
+    keys = jax.random.split(plan_key, number)
+    action, remembered = jax.vmap(plan)(state, is_first, memory.plan, keys)
+    return action, Memory(state, action, remembered)
 
 
 def task_objective(agent: Agent) -> TaskObjective:
@@ -175,9 +188,10 @@ def task_objective(agent: Agent) -> TaskObjective:
     return TaskObjective(agent.model, agent.critic, b.discount, _unit(b))
 
 
-def _objective(agent: Agent, bonus_weight: float | Array | None) -> Objective:
-    """What the agent learns to want: without a weight, the bonus alone."""
-    if agent.explorer is None:
+def objective_of(agent: Agent, bonus_weight: float | Array | None) -> Objective:
+    """What the agent is to want: without a weight, the bonus alone; without an explorer, or with a
+    weight of plain 0.0, the task's reward alone."""
+    if agent.explorer is None or (isinstance(bonus_weight, float) and bonus_weight == 0.0):
         return task_objective(agent)
     b = agent.behaviour
     shared = (agent.model, agent.critic, b.discount, _unit(b), agent.explorer)
@@ -236,7 +250,7 @@ def agent_loss(
     starts, weight = imagination_starts(
         states, batch, agent.behaviour, start_key, by_reward=not exploring
     )
-    objective = _objective(agent, None if exploring else bonus_weight)
+    objective = objective_of(agent, None if exploring else bonus_weight)
     behaviour, aux = behaviour_losses(
         agent.actor, agent.critic, model, objective, starts, weight, agent.behaviour, dream_key
     )

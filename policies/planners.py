@@ -1,66 +1,62 @@
 """Who chooses the action: the policy itself, or a planner that looks ahead with the model.
 
-Every planner is used alike, set apart for collecting, learning and evaluating. It knows the model
-through `imagine` and `features`, the behaviour through its action distribution, and what it is to
-want through an `Objective`.
+Every planner is used alike, set apart for collecting, learning and evaluating.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
-
-from jaxtyping import Array, Float, PRNGKeyArray
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
 
 from policies.actor import Actor
+from policies.cem import CEM
+from policies.mppi import MPPI
 from policies.objectives import Objective
+from policies.plan import Plan, Planner, PlannerMemory
 from policies.settings import Planner as PlannerName
+from policies.settings import PlanningSettings
 from world_models.contract import State, WorldModel
 
-AVAILABLE: tuple[PlannerName, ...] = ("none",)
+AVAILABLE: tuple[PlannerName, ...] = ("none", "cem", "mppi")
 
 
-class Plan(NamedTuple):
-    """The action taken, and what the policy is to be trained towards (None: nothing new)."""
+class NoPlanner(eqx.Module):
+    """The policy's own action: its mode when `greedy`, a sample otherwise.
 
-    action: Float[Array, " a"]
-    policy_target: Float[Array, "..."] | None = None
-    value_target: Float[Array, ""] | None = None
+    It may act in the place of a planner that is `waiting` for its turn, whose memory it keeps.
+    """
 
+    waiting: Planner | None = None
 
-@runtime_checkable
-class Planner(Protocol):
-    """Plans for one unbatched state; the caller maps over environments. Consumes `key`."""
+    def initial(self, actor: Actor) -> PlannerMemory:
+        return self.waiting.initial(actor) if self.waiting else ()
 
     def __call__(
         self,
         model: WorldModel,
         actor: Actor,
-        objective: Objective | None,
+        objective: Objective,
         state: State,
+        memory: PlannerMemory,
         key: PRNGKeyArray,
         *,
         greedy: bool,
-    ) -> Plan: ...
+    ) -> Plan:
+        distribution = actor(model.features(state))
+        action = distribution.mode() if greedy else distribution.sample(actor.noise(key))
+        return Plan(action, memory)
 
 
-def no_planner(
-    model: WorldModel,
-    actor: Actor,
-    objective: Objective | None,
-    state: State,
-    key: PRNGKeyArray,
-    *,
-    greedy: bool,
-) -> Plan:
-    """The policy's own action: its mode when `greedy`, a sample otherwise."""
-    distribution = actor(model.features(state))
-    return Plan(distribution.mode() if greedy else distribution.sample(actor.noise(key)))
-
-
-def build_planner(name: PlannerName) -> Planner:
+def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:
     """The planner of a role.
 
     Raises:
         ValueError: this version has no planner of that name.
     """
-    if name not in AVAILABLE:
-        raise ValueError(f"planner {name!r} is not available; this version has {AVAILABLE}")
-    return no_planner
+    match name:
+        case "none":
+            return NoPlanner()
+        case "cem":
+            return CEM(settings)
+        case "mppi":
+            return MPPI(settings)
+        case _:
+            raise ValueError(f"planner {name!r} is not available; this version has {AVAILABLE}")

@@ -22,11 +22,45 @@ class AgentSettings(Settings):
 
 
 class PlanningSettings(Settings):
-    """Who plans, set apart for each role."""
+    """Who plans, set apart for each role, and how (CEM and MPPI: Dyna-MPC, arXiv 2209.12016)."""
 
-    collect: Planner = Field(default="none", description="While collecting env steps.")
+    collect: Planner = Field(
+        default="none", description="While collecting env steps, once learning has begun."
+    )
     learn: Planner = Field(default="none", description="For the policy's training targets.")
     evaluate: Planner = Field(default="none", description="When acting at evaluation.")
+    samples: int = Field(default=128, ge=2, description="Action sequences per iteration.")
+    elites: int = Field(default=16, ge=1, description="Of them, the best, which make the next.")
+    iterations: int = Field(default=4, ge=1, description="Rounds of drawing and choosing.")
+    horizon: int = Field(default=5, ge=1, description="Imagined steps; then the critic's value.")
+    lambda_: float = Field(
+        default=0.95,
+        ge=0,
+        le=1,
+        alias="lambda",
+        description="Lambda-return mixing along the horizon; 1 asks the critic at its end only.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="MPPI: elites weigh exp(return / this), in deviations of their returns.",
+    )
+    momentum: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the last mean kept at each iteration."
+    )
+    std_from: float = Field(
+        default=1.0, gt=0, description="First and largest deviation; actions lie in [-1, 1]."
+    )
+    std_to: float = Field(default=0.1, gt=0, description="Least deviation.")
+    noise_correlation: float = Field(
+        default=0.5, ge=0, lt=1, description="Of the noise of neighbouring steps (AR(1))."
+    )
+    policy_share: float = Field(
+        default=0.05, ge=0, le=0.9, description="Share of the sequences that the policy proposes."
+    )
+    warm_start: bool = Field(
+        default=True, description="Begin from the last plan, moved on by a step."
+    )
 
 
 class SearchSettings(Settings):

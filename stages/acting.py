@@ -10,18 +10,27 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from policies.agent import Agent, Memory, act, fresh_memory
-from policies.planners import build_planner
+from policies.planners import NoPlanner, build_planner
 from policies.settings import Planner as PlannerName
+from policies.settings import PlanningSettings
 from tasks.contract import ActionSpec, TaskSpec
 
 Rows = Mapping[str, np.ndarray]
 HOLD = 4  # steps for which a random continuous action is held, so that it gets somewhere
 
 
-@lru_cache(maxsize=8)
-def jitted_act(planner: PlannerName, greedy: bool) -> Callable[..., Any]:
-    """The policy step as one jitted call; jobs share it."""
-    chosen = build_planner(planner)
+@lru_cache(maxsize=16)
+def jitted_act(
+    planner: PlannerName, settings: PlanningSettings, greedy: bool, waiting: bool = False
+) -> Callable[..., Any]:
+    """The step of who acts as one jitted call; jobs share it.
+
+    Args:
+        waiting: the policy acts, and the planner's turn comes later in the same episodes.
+    """
+    chosen = build_planner(planner, settings)
+    if waiting:
+        chosen = NoPlanner(chosen)
 
     def call(
         agent: Agent,
@@ -30,9 +39,18 @@ def jitted_act(planner: PlannerName, greedy: bool) -> Callable[..., Any]:
         is_first: Any,
         key: PRNGKeyArray,
         count: int,
+        bonus_weight: Any = 0.0,
     ) -> tuple[Any, Memory]:
-        step_key = jax.random.fold_in(key, count)
-        return act(agent, memory, observation, is_first, step_key, planner=chosen, greedy=greedy)
+        return act(
+            agent,
+            memory,
+            observation,
+            is_first,
+            jax.random.fold_in(key, count),
+            planner=chosen,
+            greedy=greedy,
+            bonus_weight=bonus_weight,
+        )
 
     return eqx.filter_jit(call)
 
@@ -49,18 +67,44 @@ class AgentActor:
         *,
         planner: PlannerName,
         greedy: bool,
+        settings: PlanningSettings | None = None,
     ):
         self.keys = tuple(spec.observation)
         self.key = key
-        self.memory = fresh_memory(agent, number)
-        self._act = jitted_act(planner, greedy)
+        settings = settings or PlanningSettings()
+        self.memory = fresh_memory(agent, number, build_planner(planner, settings))
+        self.planner = planner
+        # frozen settings have a hash, which type checkers do not see
+        self._plan = jitted_act(planner, settings, greedy)  # pyright: ignore[reportArgumentType]
+        self._wait = self._plan
+        if planner != "none":
+            self._wait = jitted_act(planner, settings, greedy, True)  # pyright: ignore[reportArgumentType]
 
-    def __call__(self, agent: Agent, rows: Rows, count: int) -> np.ndarray:
-        """Actions [N, A] for the present rows."""
+    def __call__(
+        self,
+        agent: Agent,
+        rows: Rows,
+        count: int,
+        *,
+        bonus_weight: np.float32 | float | None = 0.0,
+        plan: bool = True,
+    ) -> np.ndarray:
+        """Actions [N, A] for the present rows.
+
+        Args:
+            bonus_weight: what a planner wants (see `policies.agent.objective_of`).
+            plan: whether it is the planner's turn; else the policy acts.
+        """
         observation = {name: rows[name] for name in self.keys}
-        count_array = np.uint32(count)
-        action, self.memory = self._act(
-            agent, self.memory, observation, rows["is_first"], self.key, count_array
+        call = self._plan if plan else self._wait
+        action, self.memory = call(
+            agent,
+            self.memory,
+            observation,
+            rows["is_first"],
+            self.key,
+            np.uint32(count),
+            bonus_weight,
         )
         return np.asarray(action)
 

@@ -83,7 +83,15 @@ class Examination:
     ) -> Chooser:
         """Act with an agent, without noise unless asked."""
         key = component_key(seed, "evaluate", "acting")
-        actor = AgentActor(self.spec, agent, self.number, key, planner=planner, greedy=greedy)
+        actor = AgentActor(
+            self.spec,
+            agent,
+            self.number,
+            key,
+            planner=planner,
+            greedy=greedy,
+            settings=self.study.planning,
+        )
         return lambda rows, count: actor(agent, rows, count)
 
     def random_chooser(self) -> Chooser:

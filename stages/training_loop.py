@@ -29,7 +29,7 @@ from stages.episodes import EpisodeCounter
 from stages.metrics import Metrics, MetricsError, Progress, Stopwatch, plain
 from stages.replay import Replay, ReplayError
 from stages.settings import Study, planned_updates
-from stages.training_step import TrainingState, build_step, initial_state, place
+from stages.training_step import TrainingState, build_step, faded, initial_state, place
 from tasks.contract import TaskSpec
 from tasks.group import empty_rows
 from tasks.vector import TaskFault, make_vector
@@ -104,8 +104,15 @@ class TrainingLoop:
             plan.stage,
             planned_updates(training, plan.steps),
         )
-        collect = study.planning.collect
-        self.actor = AgentActor(spec, agent, self.number, act_key, planner=collect, greedy=False)
+        self.actor = AgentActor(
+            spec,
+            agent,
+            self.number,
+            act_key,
+            planner=study.planning.collect,
+            greedy=False,
+            settings=study.planning,
+        )
         self.prior = plan.prior and AgentActor(
             spec, plan.prior, self.number, prior_key, planner="none", greedy=False
         )
@@ -223,9 +230,23 @@ class TrainingLoop:
                 return self.prior(self.plan.prior, self.rows, count)
         if steps < self.plan.random_steps or self._random_only():
             return random_actions(self.spec.action, self.number, self._noise_seed, count)
-        with self.watch("policy" if "act" in self._compiled else "compile"):
-            self._compiled.add("act")
-            return self.actor(self.acting, self.rows, count)
+        # What the heads have not learnt yet cannot be planned for: until then the policy acts.
+        plan = self.actor.planner != "none" and self.counters.updates > 0
+        kind = "plan" if plan else "act"
+        with self.watch("policy" if kind in self._compiled else "compile"):
+            self._compiled.add(kind)
+            return self.actor(
+                self.acting, self.rows, count, bonus_weight=self._bonus_weight(), plan=plan
+            )
+
+    def _bonus_weight(self) -> np.float32 | float | None:
+        """What a planner is to want while collecting: what the policy learns to want at present."""
+        if self.plan.stage == "explore":
+            return None
+        if self.agent.explorer is None or self.actor.planner == "none":
+            return 0.0
+        planned = planned_updates(self.study.training, self.plan.steps)
+        return np.float32(faded(self.study.curiosity, planned, self.counters.updates))
 
     def _random_only(self) -> bool:
         return self.plan.stage == "explore" and self.agent.explorer is None

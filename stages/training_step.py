@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policies.agent import Agent, agent_loss, settle
 from policies.settings import CuriositySettings
@@ -48,6 +48,14 @@ def initial_state(agent: Agent, training: TrainingSettings) -> TrainingState:
     return jax.tree.map(lambda x: jnp.array(x) if eqx.is_array(x) else x, state)
 
 
+def faded(
+    curiosity: CuriositySettings, planned: int, updates: Int[Array, ""] | int
+) -> Float[Array, ""]:
+    """Weight of a carried curiosity's bonus after so many of the `planned` updates."""
+    fade = max(curiosity.transfer_share * planned, 1.0)
+    return curiosity.transfer_scale * jnp.maximum(0.0, 1.0 - updates / fade)
+
+
 @functools.lru_cache(maxsize=8)
 def build_step(
     training: TrainingSettings, curiosity: CuriositySettings, stage: str, planned: int
@@ -64,14 +72,13 @@ def build_step(
     rates = learning_rates(training, curiosity.learning_rate)
     dtype = jnp.dtype(training.precision)
     warmup_updates = max(training.warmup_updates, 1)
-    fade = max(curiosity.transfer_share * planned, 1.0)
 
     def update(
         state: TrainingState, batch: Batches, key: PRNGKeyArray
     ) -> tuple[TrainingState, Metrics]:
         params, rest = eqx.partition(state.agent, trainable(state.agent))
         update_key = jax.random.fold_in(key, state.updates)
-        bonus_weight = curiosity.transfer_scale * jnp.maximum(0.0, 1.0 - state.updates / fade)
+        bonus_weight = faded(curiosity, planned, state.updates)
 
         def loss(params: Agent) -> tuple[Array, Any]:
             agent = eqx.combine(params, rest)

@@ -14,6 +14,7 @@ import pytest
 from jax import export
 
 from policies.agent import fresh_memory
+from policies.settings import PlanningSettings
 from stages import transfer
 from stages.acting import jitted_act
 from stages.settings import TrainingSettings
@@ -60,7 +61,7 @@ def test_acting_lowers_for_every_platform(kind: str) -> None:
     agent = tiny.agent(observation=OBSERVATIONS[kind])
     rows = tiny.batch(4, observation=OBSERVATIONS[kind])
     observation = {name: rows[name] for name in OBSERVATIONS[kind]}
-    act = jitted_act("none", False)
+    act = jitted_act("none", PlanningSettings(), False)
     memory = fresh_memory(agent, 4)
     lowers(act, agent, memory, observation, rows["is_first"], jax.random.key(0), np.uint32(0))
 

@@ -110,6 +110,9 @@ def test_identities_differ_between_jobs_and_not_between_calls() -> None:
         ('transfer.arms.both=["world_model", "policy"]', set()),
         ("curiosity.transfer_scale=0.2", {"transfer", "evaluate"}),
         ("behaviour.rewarding_starts=0.2", {"transfer", "evaluate"}),
+        ("planning.evaluate=mppi", {"evaluate"}),
+        ("planning.collect=mppi", {"explore", "transfer", "evaluate"}),
+        ("planning.horizon=4", set()),  # nobody plans
         ('tasks.transfer=["desk/push_left:sparse", "desk/reach"]', set()),
     ],
 )
@@ -117,6 +120,14 @@ def test_a_setting_matters_to_these_stages(override: str, stages: set[str]) -> N
     before, after = graph().jobs, graph(override).jobs
     changed = {job.stage for id, job in before.items() if after[id].digest != job.digest}
     assert changed == stages
+
+
+def test_how_to_plan_matters_where_somebody_plans() -> None:
+    before = graph("planning.evaluate=cem").jobs
+    after = graph("planning.evaluate=cem", "planning.horizon=2").jobs
+    assert {job.stage for id, job in before.items() if after[id].digest != job.digest} == {
+        "evaluate"
+    }
 
 
 def test_evaluation_settings_matter_to_evaluation_not_to_exploration() -> None:

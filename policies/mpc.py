@@ -1,0 +1,139 @@
+"""Model-predictive control by sampling: draw action sequences, imagine them, keep to the best.
+
+    proposal <- wide, about the last plan moved on a step
+    repeat   samples from the proposal and from the policy, imagined over the horizon
+             proposal <- fitted to the elites, weighed as CEM or MPPI does
+    act      the first action of the proposal; the rest begins the next plan
+
+A trajectory is worth its lambda-return over the horizon, at whose end stands the critic's value
+(TD-MPC2, arXiv 2310.16828; Dyna-MPC, arXiv 2209.12016).
+"""
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from policies.actor import Actor
+from policies.imagination import imagine
+from policies.objectives import Objective
+from policies.plan import Plan, PlannerMemory
+from policies.proposals import blank, resume
+from policies.returns import lambda_returns
+from policies.settings import PlanningSettings
+from world_models.contract import Noise, State, WorldModel
+
+
+class Candidates(NamedTuple):
+    """Action sequences and what the model says of them."""
+
+    actions: Float[Array, "n h a"]
+    returns: Float[Array, " n"]
+
+
+class MPC(eqx.Module):
+    """A sampling planner; what kind it is, its weights say."""
+
+    settings: PlanningSettings = eqx.field(static=True)
+
+    @abstractmethod
+    def weigh(self, returns: Float[Array, " k"]) -> Float[Array, " k"]:
+        """How much each of the elites counts for the next proposal; it adds up to 1."""
+
+    def initial(self, actor: Actor) -> PlannerMemory:
+        """Nothing planned yet; without a warm start nothing is remembered."""
+        return blank(actor.action, self.settings.horizon) if self.settings.warm_start else ()
+
+    def __call__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        objective: Objective,
+        state: State,
+        memory: PlannerMemory,
+        key: PRNGKeyArray,
+        *,
+        greedy: bool,
+    ) -> Plan:
+        s = self.settings
+        policy_key, model_key, draw_key, act_key = jax.random.split(key, 4)
+        by_policy = round(s.policy_share * s.samples)
+        known = propose(model, actor, objective, state, by_policy, s, policy_key)
+        proposal = resume(actor.action, s, memory if s.warm_start else None)
+        drawn = s.samples - by_policy
+        # One draw of the world's chances serves all iterations: what differs are the actions.
+        chances = model.noise(model_key, (s.horizon, drawn))
+        noise = proposal.noise(draw_key, (s.iterations, drawn))
+
+        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, None]:
+            actions = proposal.sample(noise)
+            returns = evaluate(model, objective, state, actions, chances, s.lambda_)
+            actions = jnp.concatenate([actions, known.actions])
+            returns = jnp.concatenate([returns, known.returns])
+            best, index = jax.lax.top_k(returns, s.elites)
+            return proposal.refit(actions[index], self.weigh(best), s.momentum), None
+
+        proposal, _ = jax.lax.scan(improve, proposal, noise)
+        chosen = proposal.mode() if greedy else proposal.sample(proposal.noise(act_key, ()))
+        return Plan(chosen[0], proposal.centre() if s.warm_start else ())
+
+
+def propose(
+    model: WorldModel,
+    actor: Actor,
+    objective: Objective,
+    state: State,
+    number: int,
+    settings: PlanningSettings,
+    key: PRNGKeyArray,
+) -> Candidates:
+    """What the policy itself would do, `number` times. Consumes `key`."""
+    if number == 0:
+        none = jnp.zeros((0, settings.horizon, actor.action.size))
+        return Candidates(none, jnp.zeros(0))
+    starts = _repeated(state, number)
+    dream = imagine(model, actor, starts, settings.horizon, key)
+    steps = (dream.features[:-1], dream.actions, dream.features[1:])
+    rewards = jax.vmap(jax.vmap(objective.reward))(*steps)
+    discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])
+    values = jax.vmap(jax.vmap(objective.value))(dream.features[1:])
+    returns = lambda_returns(rewards, discounts, values, settings.lambda_)[0]
+    return Candidates(dream.actions.swapaxes(0, 1), returns)
+
+
+def evaluate(
+    model: WorldModel,
+    objective: Objective,
+    state: State,
+    actions: Float[Array, "n h a"],
+    chances: Noise,
+    mix: float,
+) -> Float[Array, " n"]:
+    """Lambda-returns [N] of action sequences, each imagined from `state` with its own `chances`
+    [H, N, ...]; `mix` is lambda, and at 1 only the last value is asked for."""
+    number = actions.shape[0]
+    read, value = jax.vmap(model.features), jax.vmap(objective.value)
+
+    def step(now: tuple[State, Array], row: tuple[Array, Noise]) -> tuple[tuple, tuple]:
+        state, before = now
+        action, chance = row
+        state = jax.vmap(model.imagine)(state, action, chance)
+        after = read(state)
+        reward = jax.vmap(objective.reward)(before, action, after)
+        discount = jax.vmap(objective.discount)(after)
+        return (state, after), (reward, discount, value(after) if mix < 1 else jnp.zeros(number))
+
+    starts = _repeated(state, number)
+    start = (starts, read(starts))
+    (_, last), rows = jax.lax.scan(step, start, (actions.swapaxes(0, 1), chances))
+    rewards, discounts, values = rows
+    if mix == 1:
+        values = values.at[-1].set(value(last))
+    return lambda_returns(rewards, discounts, values, mix)[0]
+
+
+def _repeated(state: State, number: int) -> State:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (number, *x.shape)), state)

@@ -1,0 +1,48 @@
+"""What a planner is: who asks for an action gets a plan, and what the next plan may begin from.
+
+It knows the model through `imagine`, `features` and `noise`, the behaviour through its action
+distribution, and what it is to want through an `Objective`.
+"""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from policies.actor import Actor
+from policies.objectives import Objective
+from world_models.contract import State, WorldModel
+
+PlannerMemory = PyTree[Array]
+
+
+class Plan(NamedTuple):
+    """The action taken, what the next step's planning may begin from, and what the policy is to be
+    trained towards (None: nothing new)."""
+
+    action: Float[Array, " a"]
+    memory: PlannerMemory
+    policy_target: Float[Array, "..."] | None = None
+    value_target: Float[Array, ""] | None = None
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Plans for one unbatched state; the caller maps over environments."""
+
+    def initial(self, actor: Actor) -> PlannerMemory:
+        """Memory before the first step of an episode."""
+        ...
+
+    def __call__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        objective: Objective,
+        state: State,
+        memory: PlannerMemory,
+        key: PRNGKeyArray,
+        *,
+        greedy: bool,
+    ) -> Plan:
+        """The plan from a state; without exploring noise when `greedy`. Consumes `key`."""
+        ...
