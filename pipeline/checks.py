@@ -9,9 +9,9 @@ from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
 
-BUILT_WORLD_MODELS = ("rssm",)
-BUILT_PLANNERS = ("none", "cem", "mppi")
-LEARNING_PLANNERS = ("none",)  # whose plans can be the policy's targets
+BUILT_WORLD_MODELS = ("rssm", "muzero")
+# Whose plans can be the policy's targets, by world model.
+LEARNING_PLANNERS = {"rssm": ("none",), "muzero": ("none", "mcts"), "none": ("none",)}
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
 MOST_SEEDS = 10_000
@@ -80,24 +80,14 @@ def _check_parts(study: Study, where: Where) -> None:
             model,
             f"this version has no such world model yet; use {show(BUILT_WORLD_MODELS[0])}",
         )
-    planning = study.planning
-    for role in ("collect", "learn", "evaluate"):
-        planner = getattr(planning, role)
-        if planner not in BUILT_PLANNERS:
-            raise _fail(
-                where,
-                ("planning", role),
-                planner,
-                f"planner {planner} searches a tree, which this version has for no world model;"
-                ' use "mppi", "cem" or "none" (the actor)',
-            )
-    if planning.learn not in LEARNING_PLANNERS:
+    learn, possible = study.planning.learn, LEARNING_PLANNERS[model]
+    if learn not in possible:
         raise _fail(
             where,
             ("planning", "learn"),
-            planning.learn,
-            "its plans cannot be learnt from yet, only collected and evaluated with;"
-            ' use "none" (the actor learns in imagination)',
+            learn,
+            f"agents with world_model {show(model)} do not learn from its plans, they only act with"
+            f" them; use {' or '.join(show(name) for name in possible)}",
         )
 
 
@@ -116,6 +106,14 @@ def _check_sizes(study: Study, where: Where) -> None:
             ("behaviour", "min_std"),
             behaviour.min_std,
             f"must be below behaviour.max_std = {behaviour.max_std}",
+        )
+    needed = study.muzero.unroll + study.learning.n_steps + 1
+    if study.agent.world_model == "muzero" and study.training.batch_length < needed:
+        raise _fail(
+            where,
+            ("training", "batch_length"),
+            study.training.batch_length,
+            f"must hold muzero.unroll + learning.n_steps + 1 = {needed} steps",
         )
     planning = study.planning
     if planning.elites > planning.samples:

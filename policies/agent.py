@@ -16,12 +16,19 @@ from policies.components import (
     task_objective,
 )
 from policies.dreamer import build_dreamer
+from policies.muzero import build_muzero_agent
 from policies.plan import Planner, PlannerMemory
 from policies.planners import NoPlanner
-from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
+from policies.settings import (
+    AgentSettings,
+    BehaviourSettings,
+    CuriositySettings,
+    LearningSettings,
+    PlanningSettings,
+)
 from tasks.contract import TaskSpec
 from world_models.contract import Batch, State
-from world_models.settings import ModelSettings
+from world_models.settings import ModelSettings, MuZeroSettings
 
 __all__ = [
     "COMPONENTS",
@@ -45,6 +52,9 @@ def build_agent(
     model: ModelSettings,
     behaviour: BehaviourSettings,
     curiosity: CuriositySettings,
+    muzero: MuZeroSettings = MuZeroSettings(),
+    learning: LearningSettings = LearningSettings(),
+    planning: PlanningSettings = PlanningSettings(),
     *,
     seed: int,
     stage: str,
@@ -52,7 +62,14 @@ def build_agent(
 ) -> Agent:
     """A fresh agent for a task; `curious` ones have an explorer (if there is a curiosity)."""
     keys = {name: component_key(seed, stage, name) for name in COMPONENTS}
-    return build_dreamer(spec, agent, model, behaviour, curiosity, keys, curious=curious)
+    shared = (spec, agent, model, behaviour, curiosity)
+    match agent.world_model:
+        case "rssm":
+            return build_dreamer(*shared, keys, curious=curious)
+        case "muzero":
+            return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
+        case "none":
+            raise NotImplementedError("the model-free control")
 
 
 class Memory(NamedTuple):
