@@ -19,7 +19,7 @@ class Paired(eqx.Module):
 def followed(slow: Any, now: Any, rate: float) -> Any:
     """The slow copy moved by a share `rate` towards what is learned."""
     return jax.tree.map(
-        lambda old, new: (1 - rate) * old + rate * new if eqx.is_inexact_array(old) else old,
+        lambda old, new: old + rate * (new - old) if eqx.is_inexact_array(old) else old,
         slow,
         now,
     )
