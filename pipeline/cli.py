@@ -191,6 +191,68 @@ def status(
 
 
 @app.command()
+def watch(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    task: Annotated[str | None, typer.Option(metavar="T", help="One of its tasks.")] = None,
+    arm: Annotated[str | None, typer.Option(metavar="A", help="One of its arms.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="S", help="One of its seeds.")] = None,
+    variant: Annotated[str | None, typer.Option(metavar="V", help="One of its variants.")] = None,
+    planner: Annotated[
+        str | None, typer.Option(metavar="P", help="none, cem or mppi; the run's own if left out.")
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, metavar="H", help="Steps that the planner looks ahead.")
+    ] = None,
+    hz: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=10_000,
+            metavar="HZ",
+            help="Real time: plan with as many samples as this device holds at so many steps a"
+            " second, and say for how many steps it did.",
+        ),
+    ] = None,
+    start: Annotated[
+        bool, typer.Option("--start", help="The agent before its fine-tuning.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="VIDEO", help="The film.")] = Path("watch.mp4"),
+    set: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Film a trained agent of a run, with the planner of your choice; nothing is trained.
+
+    What there is only one of need not be named.
+
+    Examples:
+
+    `craik watch runs/desk --task desk/push_left:sparse --arm both --seed 0`
+
+    `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --horizon 8`
+
+    `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --hz 20`
+    """
+    from pipeline import watch as module
+
+    chosen = [f'planning.evaluate="{planner}"'] if planner is not None else []
+    chosen += [f"planning.horizon={horizon}"] if horizon is not None else []
+    found = module.watch(
+        directory,
+        out,
+        task=task,
+        arm=arm,
+        seed=seed,
+        variant=variant,
+        overrides=[*(set or ()), *chosen],
+        hz=hz,
+        start=start,
+    )
+    if as_json:
+        return _json(found)
+    _table(str(directory), ("", ""), [(name, _shown(value)) for name, value in found.items()])
+
+
+@app.command()
 def tasks(
     suite: Annotated[
         str | None, typer.Argument(metavar="[SUITE]", help="One suite; all if left out.")
@@ -378,6 +440,12 @@ def _go(
             f"{failed} jobs failed, {skipped} skipped for them; run again to retry", err=True
         )
         raise typer.Exit(1)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
 
 
 def _json(data: Any) -> None:

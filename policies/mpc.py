@@ -71,8 +71,9 @@ class MPC(eqx.Module):
         def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, None]:
             actions = proposal.sample(noise)
             returns = evaluate(model, objective, state, actions, chances, s.lambda_)
-            actions = jnp.concatenate([actions, known.actions])
-            returns = jnp.concatenate([returns, known.returns])
+            # The policy's come first, and win where all are worth the same: nothing is known then.
+            actions = jnp.concatenate([known.actions, actions])
+            returns = jnp.concatenate([known.returns, returns])
             best, index = jax.lax.top_k(returns, s.elites)
             return proposal.refit(actions[index], self.weigh(best), s.momentum), None
 

@@ -144,6 +144,11 @@ class BehaviourSettings(Settings):
         default="1-discount",
         description="Imagined rewards are multiplied by this, so values stay near one.",
     )
+    critics: int = Field(
+        default=1,
+        ge=1,
+        description="Critics; of several the least value counts, to learn from and to plan with.",
+    )
     slow_critic: float = Field(
         default=0.98, ge=0, lt=1, description="Decay of the slow critic per update."
     )

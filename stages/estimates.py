@@ -21,6 +21,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from policies.agent import Agent
 from stages.explore import HELD_OUT_EPISODES, fresh_agent
@@ -46,6 +47,8 @@ RENDERER_BYTES = 27 * MIB  # of an environment that draws what it observes
 FILM_BYTES = 0.0075  # per pixel
 EPISODE_BYTES = 300  # a line of episodes.jsonl
 ACTIVATIONS = 60  # numbers kept for the backward pass, per unit of width, and step or dream
+PLANNED = 16  # numbers kept while planning, per unit of width and sequence
+PLANNED_WITH = ("encoder", "dynamics", "reward_head", "critic")
 IMAGE_ACTIVATIONS = 36  # per number of an image
 COPIES = 6  # weights, two moments, gradient, update, and the copy that acts
 # Weights and two moments, compressed somewhat; `start/` is a copy more.
@@ -79,10 +82,16 @@ def estimate(
     parameters = _parameters(agent)
     memory = PROCESS_BYTES + _environments(study, spec, stage)
     if stage == "evaluate":
-        length = spec.episode_length or 1000
-        seconds = 2 * study.evaluate.episodes * length / EVALUATION_RATE
-        return _row(parameters, 0, memory + 8 * parameters, _evaluated(study, spec), seconds)
+        acted = 2 * study.evaluate.episodes * (spec.episode_length or 1000)
+        number = min(study.evaluate.environments, study.evaluate.episodes)
+        planning, working = _planning(study, agent, "evaluate", acted, number)
+        seconds = acted / EVALUATION_RATE + planning
+        memory += 8 * parameters + working
+        return _row(parameters, 0, memory, _evaluated(study, spec), seconds)
     training = study.training
+    acted = max(0, steps - training.prefill_steps)
+    planning, working = _planning(study, agent, "collect", acted, training.environments)
+    memory += working
     updates = planned_updates(training, steps)
     rows = training.batch_size * training.batch_length
     replay = _replay(study, spec, steps)
@@ -97,7 +106,23 @@ def estimate(
     flops = 6.0 * parameters * (rows + dreams) + 40.0 * images * rows * study.model.image_depth
     stored = STORED_COPIES[stage] * 4 * parameters + CHECKPOINT_BYTES
     disk = stored + min(replay, int(study.replay.disk_gib * GIB))
-    return _row(parameters, updates, memory, int(disk), updates * flops / FLOPS_PER_SECOND)
+    seconds = updates * flops / FLOPS_PER_SECOND + planning
+    return _row(parameters, updates, memory, int(disk), seconds)
+
+
+def _planning(
+    study: Study, agent: Agent, role: Literal["collect", "evaluate"], steps: int, number: int
+) -> tuple[float, int]:
+    """Seconds of the planning for so many env steps, and bytes of it for `number` at once."""
+    p = study.planning
+    if getattr(p, role) == "none":
+        return 0.0, 0
+    parts = agent.components()
+    # a step is imagined by what is recurrent and the prior, and judged by two heads
+    each = sum(_parameters(parts[name]) for name in PLANNED_WITH if name in parts)
+    flops = 2.0 * each * p.samples * p.iterations * p.horizon * steps
+    width = max(study.model.width, study.behaviour.width)
+    return flops / FLOPS_PER_SECOND, 4 * PLANNED * width * p.samples * number
 
 
 def _environments(study: Study, spec: TaskSpec, stage: Stage) -> int:
@@ -143,7 +168,7 @@ def _row(parameters: int, updates: int, memory: int, disk: int, seconds: float) 
     }
 
 
-def _parameters(agent: Agent) -> int:
+def _parameters(agent: PyTree) -> int:
     leaves = jax.tree.leaves(eqx.filter(agent, lambda x: hasattr(x, "shape")))
     return sum(math.prod(leaf.shape) for leaf in leaves)
 

@@ -48,7 +48,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
             rows += _rows(spec, inputs, inputs.arm, inputs.arm, records)
         else:
             for which in ("start", "checkpoint"):
-                agent = _load(study, spec, inputs, which)
+                agent = load_agent(study, spec, inputs, which)
                 records = exam.run(exam.agent_chooser(agent, inputs.seed, planner, greedy))
                 label = "final" if which == "checkpoint" else which
                 rows += _rows(spec, inputs, label, planner, records)
@@ -73,8 +73,12 @@ def _rows(
     return [frame | record for record in records]
 
 
-def _load(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
-    """The agent at the start or at the end of its transfer."""
+def load_agent(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agent:
+    """The agent at the start (`start`) or at the end (`checkpoint`) of its transfer.
+
+    Raises:
+        CheckpointError: there is none, or it is another agent's.
+    """
     if inputs.transfer is None:
         raise checkpoints.CheckpointError(f"arm {inputs.arm!r} of {inputs.task}: no transfer given")
     source = inputs.transfer / which

@@ -130,6 +130,33 @@ def test_the_slow_critic_follows() -> None:
     np.testing.assert_array_equal(moved.net.output.bias, np.ones(15))
 
 
+def test_of_several_critics_the_least_counts_and_each_learns() -> None:
+    settings = tiny.BEHAVIOUR.model_copy(update={"critics": 3})
+    critic = Critic(4, settings, key=KEY)
+    lone = Critic(4, tiny.BEHAVIOUR, key=KEY)
+    features = jax.random.normal(KEY, (5, 4))
+    # what they believe before they have learnt is zero, of all of them
+    np.testing.assert_allclose(jax.vmap(critic)(features).mean(), 0.0, atol=1e-6)
+    pushed = jnp.stack([jnp.linspace(0, s, 15) for s in (1.0, -1.0, 2.0)])
+    critic = eqx.tree_at(lambda c: c.net.members.output.bias, critic, pushed)
+    one = eqx.tree_at(lambda c: c.net.output.bias, lone, pushed[1])
+    least, expected = jax.vmap(critic)(features), jax.vmap(one)(features)
+    np.testing.assert_allclose(least.mean(), expected.mean(), rtol=1e-5)
+    assert least.mean().shape == (5,)
+    assert float(critic.slow_value(features[0])) == pytest.approx(0.0, abs=1e-6)
+    followed = critic.follow(0.5)
+    np.testing.assert_allclose(followed.slow.value.members.output.bias, pushed / 2)
+
+    def likelihood(critic: Critic) -> jax.Array:
+        return jax.vmap(critic)(features).log_prob(jnp.ones(5)).sum()
+
+    slope = eqx.filter_grad(likelihood)(critic).net.members.output.bias
+    assert np.abs(slope).max(-1).min() > 0
+    by_one = likelihood(one)
+    others = [eqx.tree_at(lambda c: c.net.output.bias, lone, p) for p in (pushed[0], pushed[2])]
+    assert float(likelihood(critic)) == pytest.approx(float(by_one + sum(map(likelihood, others))))
+
+
 class Line(eqx.Module):
     """A world whose state is its features, which the first action moves; nothing is random."""
 

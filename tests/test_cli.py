@@ -25,6 +25,7 @@ COMMANDS = [
     "evaluate",
     "report",
     "status",
+    "watch",
     "tasks",
     "plan",
     "components",

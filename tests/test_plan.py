@@ -52,6 +52,19 @@ def test_a_plan_adds_up() -> None:
     assert data["total"]["memory_bytes_per_job"] == 21_000
 
 
+def test_planning_takes_time_where_somebody_plans() -> None:
+    def seconds(*overrides: str) -> dict[str, float]:
+        return {row.stage: row.seconds for row in plan(load_study("desk", None, overrides))}
+
+    none, some = seconds(), seconds('planning.evaluate="mppi"')
+    more = seconds('planning.evaluate="mppi"', "planning.samples=256")
+    assert none["transfer"] == some["transfer"]
+    assert more["evaluate"] - none["evaluate"] == pytest.approx(
+        2 * (some["evaluate"] - none["evaluate"])
+    )
+    assert seconds('planning.collect="cem"')["explore"] > 2 * none["explore"]
+
+
 def test_the_estimate_of_a_job_is_near_what_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,5 +150,5 @@ def study(task: str = "desk/reach:dense", **changes: Any) -> Study:
         },
     }
     for section, values in changes.items():
-        table[section] = table[section] | values if isinstance(values, dict) else values
+        table[section] = table.get(section, {}) | values if isinstance(values, dict) else values
     return Study.model_validate(table)

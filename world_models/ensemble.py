@@ -1,5 +1,7 @@
 """An ensemble of equal networks with different starts, evaluated as one batched network."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -13,10 +15,20 @@ class Ensemble(eqx.Module):
     members: MLP
 
     def __init__(
-        self, heads: int, inputs: int, outputs: int, *, width: int, layers: int, key: PRNGKeyArray
+        self,
+        heads: int,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        layers: int,
+        output_scale: float = 1.0,
+        key: PRNGKeyArray,
     ):
+        sizes: dict[str, Any] = {"width": width, "layers": layers, "output_scale": output_scale}
+
         def build(member_key: PRNGKeyArray) -> MLP:
-            return MLP(inputs, outputs, width=width, layers=layers, key=member_key)
+            return MLP(inputs, outputs, **sizes, key=member_key)
 
         self.members = eqx.filter_vmap(build)(jax.random.split(key, heads))
 
