@@ -9,7 +9,7 @@ from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
 
-BUILT_WORLD_MODELS = ("rssm", "muzero")
+MODEL_FREE = ("encoder", "actor", "critic", "explorer")  # components of world_model "none"
 # Whose plans can be the policy's targets, by world model.
 LEARNING_PLANNERS = {"rssm": ("none",), "muzero": ("none", "mcts"), "none": ("none",)}
 REFERENCES = ("random", "oracle")  # folders beside the arms
@@ -73,13 +73,15 @@ def _fail(where: Where, key: Key, value: object, message: str) -> StudyError:
 
 def _check_parts(study: Study, where: Where) -> None:
     model = study.agent.world_model
-    if model not in BUILT_WORLD_MODELS:
-        raise _fail(
-            where,
-            ("agent", "world_model"),
-            model,
-            f"this version has no such world model yet; use {show(BUILT_WORLD_MODELS[0])}",
-        )
+    if model == "none":
+        for role in ("collect", "learn", "evaluate"):
+            if (planner := getattr(study.planning, role)) != "none":
+                raise _fail(
+                    where,
+                    ("planning", role),
+                    planner,
+                    'agent.world_model is "none", so there is no model to plan with; use "none"',
+                )
     learn, possible = study.planning.learn, LEARNING_PLANNERS[model]
     if learn not in possible:
         raise _fail(
@@ -107,13 +109,21 @@ def _check_sizes(study: Study, where: Where) -> None:
             behaviour.min_std,
             f"must be below behaviour.max_std = {behaviour.max_std}",
         )
-    needed = study.muzero.unroll + study.learning.n_steps + 1
-    if study.agent.world_model == "muzero" and study.training.batch_length < needed:
+    needed = {
+        "rssm": (2, ""),
+        "muzero": (
+            study.muzero.unroll + study.learning.n_steps + 1,
+            "muzero.unroll + learning.n_steps + 1",
+        ),
+        "none": (study.learning.n_steps + 1, "learning.n_steps + 1"),
+    }
+    least, sum_of = needed[study.agent.world_model]
+    if study.training.batch_length < least:
         raise _fail(
             where,
             ("training", "batch_length"),
             study.training.batch_length,
-            f"must hold muzero.unroll + learning.n_steps + 1 = {needed} steps",
+            f"must hold {sum_of} = {least} steps",
         )
     planning = study.planning
     if planning.elites > planning.samples:
@@ -191,6 +201,17 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
             raise _fail(
                 where, (*key, "carry"), part, 'the agent has no explorer: agent.curiosity is "none"'
             )
+    if study.agent.world_model == "none":
+        for part in arm.carry:
+            missing = [c for c in GROUPS.get(part, (part,)) if c not in MODEL_FREE]
+            if missing:
+                raise _fail(
+                    where,
+                    (*key, "carry"),
+                    part,
+                    f'the agent has no {missing[0]}: agent.world_model is "none";'
+                    ' carry "policy", or of encoder, actor, critic and explorer',
+                )
     if arm.prior_steps > study.transfer.steps:
         raise _fail(
             where,

@@ -55,7 +55,7 @@ _LEARNING = (
 )
 
 
-# Sections that an agent of this world model does not read.
+# Sections that an agent of this world model does not read at all.
 _OTHER_FAMILIES = {"rssm": ("muzero", "learning")}
 
 

@@ -19,6 +19,7 @@ from policies.dreamer import build_dreamer
 from policies.muzero import build_muzero_agent
 from policies.plan import Planner, PlannerMemory
 from policies.planners import NoPlanner
+from policies.q_learning import build_q_agent
 from policies.settings import (
     AgentSettings,
     BehaviourSettings,
@@ -69,7 +70,7 @@ def build_agent(
         case "muzero":
             return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
         case "none":
-            raise NotImplementedError("the model-free control")
+            return build_q_agent(*shared, muzero, learning, planning.search, keys, curious=curious)
 
 
 class Memory(NamedTuple):

@@ -60,6 +60,11 @@ class Agent(eqx.Module):
         """The world-model components as one model (see `world_models.contract.WorldModel`)."""
 
     @property
+    def foresees(self) -> bool:
+        """Whether there is a model, which can be asked what comes."""
+        return self.dynamics is not None
+
+    @property
     @abstractmethod
     def unit(self) -> float:
         """What a reward of 1 counts in values."""

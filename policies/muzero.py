@@ -22,8 +22,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies.actor import Actor
 from policies.components import (
-    COMPONENTS,
-    Agent,
     LossAux,
     change_size,
     objective_of,
@@ -39,7 +37,7 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
-from policies.slow import Paired, followed
+from policies.slow import SlowAgent
 from policies.values import ValueHead
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
@@ -58,8 +56,6 @@ from world_models.running import Running, cast
 from world_models.settings import ModelSettings, MuZeroSettings
 from world_models.windows import own_episode, spans
 
-COPIED = tuple(name for name in COMPONENTS if name != "explorer")
-
 
 class Targets(NamedTuple):
     """What the heads learn: `value` of every step that an unroll may reach, the searched `actions`
@@ -70,7 +66,7 @@ class Targets(NamedTuple):
     weights: Float[Array, "m r n"]
 
 
-class MuZeroAgent(Agent):
+class MuZeroAgent(SlowAgent):
     """Components of the model, actor, critic, and the slow copies of all of them."""
 
     encoder: Encoder
@@ -78,41 +74,13 @@ class MuZeroAgent(Agent):
     decoder: Decoder
     reward_head: RewardHead
     critic: ValueHead
-    slow: Running[dict[str, Any]]
     muzero: MuZeroSettings = eqx.field(static=True)
-    learning: LearningSettings = eqx.field(static=True)
     planning: PlanningSettings = eqx.field(static=True)
 
     @property
     def model(self) -> MuZero:
         parts = (self.encoder, self.dynamics, self.decoder, self.reward_head)
         return MuZero(*parts, self.model_settings, self.muzero)
-
-    @property
-    def unit(self) -> float:
-        """Rewards count as they are: the value transform compresses what is large."""
-        return 1.0
-
-    @property
-    def slowly(self) -> "MuZeroAgent":
-        """The agent made of the slow copies; curiosity has none."""
-        names = tuple(self.slow.value)
-        parts = tuple(self.slow.value.values())
-        return eqx.tree_at(lambda agent: tuple(getattr(agent, n) for n in names), self, parts)
-
-    def components(self) -> dict[str, Any]:
-        parts = super().components()
-        slow = self.slow.value
-        return {
-            name: Paired(part, Running(slow[name])) if name in slow else part
-            for name, part in parts.items()
-        }
-
-    def replace(self, parts: Mapping[str, Any]) -> "MuZeroAgent":
-        now = {name: part.now if name in COPIED else part for name, part in parts.items()}
-        slow = {name: parts[name].slow.value for name in COPIED if name in parts}
-        agent: Any = super().replace(now)
-        return eqx.tree_at(lambda a: a.slow.value, agent, self.slow.value | slow)
 
     def loss(
         self,
@@ -196,18 +164,6 @@ class MuZeroAgent(Agent):
             return look_ahead(*arguments)
         return search(*arguments, greedy=False)
 
-    def paid(
-        self, batch: Batch, seen: Float[Array, "b t z"], weight: float | Array | None
-    ) -> Float[Array, "b t"]:
-        """What each real step paid on arriving: reward, bonus, or both (see `objective_of`)."""
-        rewards = batch["reward"].astype(jnp.float32)
-        if self.explorer is None:
-            return rewards
-        each = jax.vmap(jax.vmap(self.explorer.bonus))
-        bonus = each(seen[:, :-1], batch["action"][:, :-1], seen[:, 1:])
-        bonus = jnp.pad(bonus, ((0, 0), (1, 0)))
-        return bonus if weight is None else rewards + weight * bonus
-
     @staticmethod
     def head_losses(
         agent: "MuZeroAgent",
@@ -248,13 +204,6 @@ class MuZeroAgent(Agent):
         }
         losses = {"value": value, "policy": mean_of(-(weights * likely).sum(-1), counts)}
         return losses, metrics
-
-    def settle(self, aux: LossAux) -> Agent:
-        """The slow copies and the explorer's moments move on."""
-        now = {name: getattr(self, name) for name in self.slow.value}
-        slow = followed(self.slow.value, now, self.learning.slow_rate)
-        agent: Any = eqx.tree_at(lambda a: a.slow.value, self, slow)
-        return agent if aux.explorer is None else agent.with_statistics(aux.explorer)
 
     def loss_weights(self, stage: str) -> dict[str, float]:
         """Weights by the names of the model's losses; exploration reads no rewards.

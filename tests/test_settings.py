@@ -104,7 +104,7 @@ def test_set_on_a_study_without_arms_adds_to_the_four(write: Any) -> None:
         ("seeds=[1, 1]", ["seeds = [1, 1]", "twice"]),
         ("seeds=0", ["seeds = 0", "at least one"]),
         ("agent.curiosity=rmd", ['"rmd"', "rnd"]),
-        ("agent.world_model=none", ["agent.world_model", "none", '"rssm"']),
+        ("agent.world_model=none", ["transfer.arms.model.carry", "no dynamics", '"none"']),
         ("planning.learn=mcts", ["planning.learn", "mcts", '"rssm"', '"none"']),
         ("planning.search.depht=2", ["planning.search.depht", "planning.search.depth"]),
         ("planning.collect=mcp", ["planning.collect", '"mcp"', "cem"]),
@@ -138,10 +138,12 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
     [
         ("training.batch_length=10", ["training.batch_length = 10", "muzero.unroll", "11"]),
         ("planning.learn=cem", ["planning.learn", '"muzero"', '"mcts"']),
+        ("agent.world_model=none planning.evaluate=cem", ["planning.evaluate", "no model to plan"]),
+        ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
     ],
 )
 def test_mistakes_of_a_muzero_study(override: str, parts: list[str]) -> None:
-    message = fails("desk", "agent.world_model=muzero", override)
+    message = fails("desk", "agent.world_model=muzero", *override.split())
     for part in parts:
         assert part in message
 

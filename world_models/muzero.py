@@ -69,6 +69,13 @@ class Encoder(eqx.Module):
         return standardised(self.output(self.observation(observation)))
 
 
+def encode(encoder: Encoder, batch: Batch, steps: int | None = None) -> Float[Array, "b t z"]:
+    """Latents of the first `steps` steps of a batch, or of all."""
+    net = encoder.observation
+    seen = {name: batch[name][:, :steps] for name in (*net.images, *net.vector_keys)}
+    return jax.vmap(jax.vmap(encoder))(seen)
+
+
 class Dynamics(eqx.Module):
     """Component `dynamics`: the change that an action makes in a latent."""
 
@@ -182,9 +189,7 @@ class MuZero(eqx.Module):
 
     def encode(self, batch: Batch, steps: int | None = None) -> Float[Array, "b t z"]:
         """Latents of the first `steps` steps of a batch, or of all."""
-        net = self.encoder.observation
-        seen = {name: batch[name][:, :steps] for name in (*net.images, *net.vector_keys)}
-        return jax.vmap(jax.vmap(self.encoder))(seen)
+        return encode(self.encoder, batch, steps)
 
     def unroll(
         self, roots: Float[Array, "b r z"], actions: Float[Array, "b t a"]
