@@ -1,7 +1,7 @@
 """Slow copies of learned components: targets that do not run after what learns from them."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -44,7 +44,7 @@ class SlowAgent(Agent):
         return 1.0
 
     @property
-    def slowly(self) -> Self:
+    def slowly(self) -> Any:
         """The agent made of the slow copies; curiosity has none."""
         names = tuple(self.slow.value)
         parts = tuple(self.slow.value.values())
@@ -58,7 +58,7 @@ class SlowAgent(Agent):
             for name, part in parts.items()
         }
 
-    def replace(self, parts: Mapping[str, Any]) -> Self:
+    def replace(self, parts: Mapping[str, Any]) -> "SlowAgent":
         now = {name: part.now if name in COPIED else part for name, part in parts.items()}
         slow = {name: parts[name].slow.value for name in COPIED if name in parts}
         agent: Any = super().replace(now)

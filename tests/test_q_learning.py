@@ -1,4 +1,4 @@
-"""The model-free control: what it asks, what it learns from, and that it finds a known best action."""
+"""The model-free control: what it asks and learns from, and that it finds a known best action."""
 
 from typing import Any
 
