@@ -25,7 +25,7 @@ def model(observation: dict = tiny.STATE, actions: int = 2, **changes: float) ->
     return build_muzero(observation, actions, tiny.MODEL, settings, keys)
 
 
-@pytest.mark.parametrize("observation", [tiny.STATE, tiny.IMAGE, tiny.STATE | tiny.IMAGE])
+@pytest.mark.parametrize("observation", [tiny.STATE, tiny.STATE | tiny.IMAGE])
 def test_the_contract(observation: dict) -> None:
     batch = tiny.batch(2, 5, observation=observation)
     weights = {"spr_scale": 1.0, "contrastive_scale": 1.0, "reconstruction_scale": 1.0}

@@ -65,7 +65,7 @@ def test_losses_of_the_heads_by_hand() -> None:
     agent = fresh(action=tiny.DISCRETE)
     agent = eqx.tree_at(lambda a: a.actor.net.output.weight, agent, replace_fn=jnp.zeros_like)
     batch = tiny.batch(*SHAPE, action=tiny.DISCRETE)
-    unrolled = agent.model.unroll(agent.model.encode(batch, 2), batch["action"])
+    unrolled = jax.random.normal(KEY, (3, 2, 3, 12))
     choices = jnp.broadcast_to(jnp.eye(3), (3, 2, 3, 3))
     weights = jnp.broadcast_to(jnp.array([0.2, 0.5, 0.3]), (3, 2, 3))
     targets = Targets(jnp.full((3, 4), 1.5), choices, weights)
@@ -105,8 +105,11 @@ def test_targets_stop_at_what_is_known() -> None:
 def test_a_share_is_searched() -> None:
     learning = tiny.LEARNING.model_copy(update={"reanalyse": 0.34})
     agent, batch = fresh(learning=learning), tiny.batch(*SHAPE)
-    seen = agent.model.encode(batch)
-    found = eqx.filter_jit(lambda a: a.targets(batch, seen, 2, 0.0, KEY))(agent)
+
+    def targets(agent: MuZeroAgent) -> Targets:
+        return agent.targets(batch, agent.model.encode(batch), 2, 0.0, KEY)
+
+    found = eqx.filter_eval_shape(targets, agent)
     assert found.weights.shape[0] == 1
     assert found.value.shape == (3, 4)
 
@@ -117,6 +120,7 @@ CASES = [  # stage, curiosity, curious, learn
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "curiosity", "curious", "learn"), CASES)
 def test_a_step(stage: str, curiosity: str, curious: bool, learn: str) -> None:
     """All components move, and with them their slow copies."""
@@ -147,7 +151,7 @@ def test_a_step(stage: str, curiosity: str, curious: bool, learn: str) -> None:
 
 def test_exploring_is_paid_by_the_bonus_alone() -> None:
     agent, batch = fresh(stage="explore"), tiny.batch(*SHAPE)
-    seen = agent.model.encode(batch)
+    seen = jax.random.normal(KEY, (*SHAPE, 12))
     paid = agent.paid(batch, seen, None)
     np.testing.assert_array_equal(paid, agent.paid(batch | {"reward": jnp.ones(SHAPE)}, seen, None))
     one = agent.explorer.bonus(seen[1, 2], batch["action"][1, 2], seen[1, 3])
