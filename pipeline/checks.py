@@ -9,9 +9,9 @@ from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
 
-BUILT_WORLD_MODELS = ("rssm",)
-BUILT_PLANNERS = ("none", "cem", "mppi")
-LEARNING_PLANNERS = ("none",)  # whose plans can be the policy's targets
+MODEL_FREE = ("encoder", "actor", "critic", "explorer")  # components of world_model "none"
+# Whose plans can be the policy's targets, by world model.
+LEARNING_PLANNERS = {"rssm": ("none",), "muzero": ("none", "mcts"), "none": ("none",)}
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
 MOST_SEEDS = 10_000
@@ -73,31 +73,23 @@ def _fail(where: Where, key: Key, value: object, message: str) -> StudyError:
 
 def _check_parts(study: Study, where: Where) -> None:
     model = study.agent.world_model
-    if model not in BUILT_WORLD_MODELS:
-        raise _fail(
-            where,
-            ("agent", "world_model"),
-            model,
-            f"this version has no such world model yet; use {show(BUILT_WORLD_MODELS[0])}",
-        )
-    planning = study.planning
-    for role in ("collect", "learn", "evaluate"):
-        planner = getattr(planning, role)
-        if planner not in BUILT_PLANNERS:
-            raise _fail(
-                where,
-                ("planning", role),
-                planner,
-                f"planner {planner} searches a tree, which this version has for no world model;"
-                ' use "mppi", "cem" or "none" (the actor)',
-            )
-    if planning.learn not in LEARNING_PLANNERS:
+    if model == "none":
+        for role in ("collect", "learn", "evaluate"):
+            if (planner := getattr(study.planning, role)) != "none":
+                raise _fail(
+                    where,
+                    ("planning", role),
+                    planner,
+                    'agent.world_model is "none", so there is no model to plan with; use "none"',
+                )
+    learn, possible = study.planning.learn, LEARNING_PLANNERS[model]
+    if learn not in possible:
         raise _fail(
             where,
             ("planning", "learn"),
-            planning.learn,
-            "its plans cannot be learnt from yet, only collected and evaluated with;"
-            ' use "none" (the actor learns in imagination)',
+            learn,
+            f"agents with world_model {show(model)} do not learn from its plans, they only act with"
+            f" them; use {' or '.join(show(name) for name in possible)}",
         )
 
 
@@ -116,6 +108,22 @@ def _check_sizes(study: Study, where: Where) -> None:
             ("behaviour", "min_std"),
             behaviour.min_std,
             f"must be below behaviour.max_std = {behaviour.max_std}",
+        )
+    needed = {
+        "rssm": (2, ""),
+        "muzero": (
+            study.muzero.unroll + study.learning.n_steps + 1,
+            "muzero.unroll + learning.n_steps + 1",
+        ),
+        "none": (study.learning.n_steps + 1, "learning.n_steps + 1"),
+    }
+    least, sum_of = needed[study.agent.world_model]
+    if study.training.batch_length < least:
+        raise _fail(
+            where,
+            ("training", "batch_length"),
+            study.training.batch_length,
+            f"must hold {sum_of} = {least} steps",
         )
     planning = study.planning
     if planning.elites > planning.samples:
@@ -193,6 +201,17 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
             raise _fail(
                 where, (*key, "carry"), part, 'the agent has no explorer: agent.curiosity is "none"'
             )
+    if study.agent.world_model == "none":
+        for part in arm.carry:
+            missing = [c for c in GROUPS.get(part, (part,)) if c not in MODEL_FREE]
+            if missing:
+                raise _fail(
+                    where,
+                    (*key, "carry"),
+                    part,
+                    f'the agent has no {missing[0]}: agent.world_model is "none";'
+                    ' carry "policy", or of encoder, actor, critic and explorer',
+                )
     if arm.prior_steps > study.transfer.steps:
         raise _fail(
             where,

@@ -43,7 +43,20 @@ _NOT_EXPLORING = (
     "curiosity.transfer_share",
 )
 _ROLES = ("collect", "learn", "evaluate")
-_LEARNING = ("agent", "model", "behaviour", "curiosity", "training", "replay")
+_LEARNING = (
+    "agent",
+    "model",
+    "muzero",
+    "behaviour",
+    "learning",
+    "curiosity",
+    "training",
+    "replay",
+)
+
+
+# Sections that an agent of this world model does not read at all.
+_OTHER_FAMILIES = {"rssm": ("muzero", "learning")}
 
 
 @dataclass(frozen=True)
@@ -254,19 +267,33 @@ def relevant(study: Study, sections: Iterable[str], drop: Iterable[str] = ()) ->
     tasks = {k: v for k, v in data["tasks"].items() if k not in ("explore", "transfer")}
     chosen = {_TASK_OPTIONS: tasks} | {name: data[name] for name in sections}
     without = _IMMATERIAL | set(drop)
+    absent = _OTHER_FAMILIES.get(study.agent.world_model, ())
     dotted = {join_key(key): value for key, value in flatten(chosen).items()}
-    return {key: value for key, value in dotted.items() if key not in without}
+    return {
+        key: value
+        for key, value in dotted.items()
+        if key not in without and key.split(".")[0] not in absent
+    }
 
 
 def _not_planning(study: Study, *roles: str) -> tuple[str, ...]:
     """Settings of planning that do not matter to who plans in these roles: the other roles, and
     where nobody plans what planners are like."""
     planning = study.planning
-    others = [role for role in _ROLES if role not in roles]
-    if all(getattr(planning, role) == "none" for role in roles):
-        names = planning.model_dump(by_alias=True)
-        others += [name for name in names if name not in _ROLES]
-    return tuple(f"planning.{name}" for name in others)
+    keys = [join_key(key) for key in flatten(planning.model_dump(by_alias=True))]
+    searches = study.agent.world_model != "rssm" and "learn" in roles
+    planners = {getattr(planning, role) for role in roles}
+    kept = {
+        "search": searches or "mcts" in planners,
+        "sampling": bool(planners & {"cem", "mppi"}),
+    }
+
+    def matters(key: str) -> bool:
+        if key in _ROLES:
+            return key in roles
+        return kept["search" if key.startswith("search.") else "sampling"]
+
+    return tuple(f"planning.{key}" for key in keys if not matters(key))
 
 
 def digest(

@@ -40,6 +40,9 @@ SIZES: dict[str, tuple[str, ...]] = {
     ),
     "curiosity": ("heads", "width", "layers", "learning_rate"),
     "planning": ("samples", "elites", "iterations", "horizon"),
+    "planning.search": ("simulations", "actions", "considered"),
+    "muzero": ("latent", "unroll", "projection"),
+    "learning": ("n_steps",),
     # the learning rates that are stable belong to the width of the networks
     "training": (
         "environments",
@@ -85,7 +88,15 @@ SMOKE: Table = {
     },
     "behaviour": {"width": 32, "layers": 1, "imagination_starts": 16, "imagination_horizon": 5},
     "curiosity": {"heads": 2, "width": 32},
-    "planning": {"samples": 16, "elites": 4, "iterations": 2, "horizon": 3},
+    "planning": {
+        "samples": 16,
+        "elites": 4,
+        "iterations": 2,
+        "horizon": 3,
+        "search": {"simulations": 4, "actions": 4, "considered": 4},
+    },
+    "muzero": {"latent": 32, "unroll": 3, "projection": 16},
+    "learning": {"n_steps": 3},
     "training": {
         "environments": 4,
         "batch_size": 4,
@@ -111,8 +122,8 @@ def is_size(key: Key) -> bool:
     match key:
         case (name,):
             return name in SIZES[""]
-        case (section, name):
-            return name in SIZES.get(section, ())
+        case (*sections, name) if ".".join(map(str, sections)) in SIZES:
+            return name in SIZES[".".join(map(str, sections))]
         case ("transfer", "arms", _, "prior_steps"):
             return True
     return False

@@ -43,9 +43,10 @@ explorations have equal settings share them.
 def reference() -> str:
     """The whole document."""
     tables = [
-        _section(name, field.annotation)
+        table
         for name, field in Study.model_fields.items()
         if _is_settings(field.annotation)
+        for table in _sections((name,), field.annotation)
     ]
     return "\n".join([_INTRODUCTION, _top(), *tables, _arms(), _VARIANTS, _presets()])
 
@@ -63,15 +64,18 @@ def _top() -> str:
     return _table("## Top of the file", rows)
 
 
-def _section(name: str, model: Any) -> str:
+def _sections(name: Key, model: Any) -> list[str]:
+    """The table of a section, then those of the sections in it."""
+    nested = {k: f.annotation for k, f in model.model_fields.items() if _is_settings(f.annotation)}
     rows = [
-        _row((name, field.alias or key), field)
+        _row((*name, field.alias or key), field)
         for key, field in model.model_fields.items()
-        if (name, key) != ("transfer", "arms")
+        if (*name, key) != ("transfer", "arms") and key not in nested
     ]
     text = (model.__doc__ or "").strip().splitlines()[0]
     note = text.split(": ", 1)[1] if text.startswith("[") and ": " in text else text
-    return _table(f"## [{name}]", rows, note[:1].upper() + note[1:])
+    own = _table(f"## [{join_key(name)}]", rows, note[:1].upper() + note[1:])
+    return [own, *(t for k, inner in nested.items() for t in _sections((*name, k), inner))]
 
 
 def _arms() -> str:

@@ -3,12 +3,11 @@
 Both read features only, so any planner runs on any world model.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from policies.critic import Critic
 from policies.curiosity import Curiosity
 from world_models.contract import WorldModel
 
@@ -27,11 +26,19 @@ class Objective(Protocol):
     def value(self, following: Float[Array, " f"]) -> Float[Array, ""]: ...
 
 
+@runtime_checkable
+class Value(Protocol):
+    """A value head: features to a distribution over what is still to come, of which it has the
+    mean."""
+
+    def __call__(self, features: Float[Array, " f"]) -> Any: ...
+
+
 class _Discounted(eqx.Module):
     """Discount and value, which task and curiosity share."""
 
     model: WorldModel
-    critic: Critic
+    critic: Value
     discount_factor: float = eqx.field(static=True)
     unit: float = eqx.field(static=True)
 

@@ -4,6 +4,7 @@ Every planner is used alike, set apart for collecting, learning and evaluating.
 """
 
 import equinox as eqx
+import jax
 from jaxtyping import PRNGKeyArray
 
 from policies.actor import Actor
@@ -11,11 +12,10 @@ from policies.cem import CEM
 from policies.mppi import MPPI
 from policies.objectives import Objective
 from policies.plan import Plan, Planner, PlannerMemory
+from policies.search import search
 from policies.settings import Planner as PlannerName
-from policies.settings import PlanningSettings
+from policies.settings import PlanningSettings, SearchSettings
 from world_models.contract import State, WorldModel
-
-AVAILABLE: tuple[PlannerName, ...] = ("none", "cem", "mppi")
 
 
 class NoPlanner(eqx.Module):
@@ -45,12 +45,32 @@ class NoPlanner(eqx.Module):
         return Plan(action, memory)
 
 
-def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:
-    """The planner of a role.
+class TreeSearch(eqx.Module):
+    """The planner `mcts`: one tree for the state; mapped over states they grow side by side."""
 
-    Raises:
-        ValueError: this version has no planner of that name.
-    """
+    settings: SearchSettings = eqx.field(static=True)
+
+    def initial(self, actor: Actor) -> PlannerMemory:
+        return ()
+
+    def __call__(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        objective: Objective,
+        state: State,
+        memory: PlannerMemory,
+        key: PRNGKeyArray,
+        *,
+        greedy: bool,
+    ) -> Plan:
+        states = jax.tree.map(lambda x: x[None], state)
+        found = search(model, actor, objective, states, key, self.settings, greedy=greedy)
+        return Plan(found.action[0], memory, found.weights[0], found.value[0])
+
+
+def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:
+    """The planner of a role."""
     match name:
         case "none":
             return NoPlanner()
@@ -58,5 +78,5 @@ def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:
             return CEM(settings)
         case "mppi":
             return MPPI(settings)
-        case _:
-            raise ValueError(f"planner {name!r} is not available; this version has {AVAILABLE}")
+        case "mcts":
+            return TreeSearch(settings.search)

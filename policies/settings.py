@@ -21,6 +21,36 @@ class AgentSettings(Settings):
     )
 
 
+class SearchSettings(Settings):
+    """Tree search in the model, planner `mcts` (MuZero, arXiv 1911.08265; Gumbel MuZero)."""
+
+    kind: Literal["gumbel", "muzero"] = Field(
+        default="gumbel", description="Sequential halving with Gumbel noise, or by visit counts."
+    )
+    simulations: int = Field(default=16, ge=1, description="Steps of the model per search.")
+    depth: int | None = Field(
+        default=None, ge=1, description="Deepest node; none leaves it to the simulations."
+    )
+    actions: int = Field(
+        default=16, ge=2, description="Continuous actions sampled at every node (K)."
+    )
+    wide_share: float = Field(
+        default=0.5, ge=0, le=0.9, description="Share of them drawn from the widened policy."
+    )
+    widening: float = Field(
+        default=2.5, ge=1, description="Its standard deviations, in those of the policy."
+    )
+    considered: int = Field(
+        default=8, ge=1, description="Actions that sequential halving begins with at the root."
+    )
+    value_scale: float = Field(
+        default=0.1, gt=0, description="How far values outweigh the policy (c_scale)."
+    )
+    temperature: float = Field(
+        default=1.0, ge=0, description="Of the action drawn while collecting; 0 takes the best."
+    )
+
+
 class PlanningSettings(Settings):
     """Who plans, set apart for each role, and how (CEM and MPPI: Dyna-MPC, arXiv 2209.12016)."""
 
@@ -61,6 +91,24 @@ class PlanningSettings(Settings):
     warm_start: bool = Field(
         default=True, description="Begin from the last plan, moved on by a step."
     )
+    search: SearchSettings = SearchSettings()
+
+
+class LearningSettings(Settings):
+    """How values and policies are learnt from real steps (`muzero` and `none`)."""
+
+    n_steps: int = Field(default=5, ge=1, description="Rewards summed before the bootstrap value.")
+    reanalyse: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of a batch's sequences that are searched, with the slow copies.",
+    )
+    slow_rate: float = Field(
+        default=0.02, gt=0, le=1, description="How far slow copies follow with each update."
+    )
+    value_scale: float = Field(default=0.5, ge=0, description="Weight of the value's loss.")
+    policy_scale: float = Field(default=0.5, ge=0, description="Weight of the policy's loss.")
 
 
 class BehaviourSettings(Settings):

@@ -45,7 +45,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
             "moved": moved_shares(spec, loop),
             "bonus": loop.last_metrics.get("bonus/size"),
         }
-        if not inputs.random:
+        if not inputs.random and loop.agent.foresees:
             episodes = held_out.collect(loop.agent if acts else None)
             error, baseline = held_out.errors(loop.agent, episodes)
             row |= {"model_error": error, "model_error_baseline": baseline}
@@ -62,7 +62,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     )
     try:
         state = TrainingLoop(study, spec, agent, plan, folder, health).run()
-        if not inputs.random:
+        if not inputs.random and state.agent.foresees:
             held_out.save(state.agent, folder)
     finally:
         exam.close()
@@ -83,6 +83,9 @@ def fresh_agent(study: Study, spec: TaskSpec, seed: int, stage: str, *, curious:
         study.model,
         study.behaviour,
         study.curiosity,
+        study.muzero,
+        study.learning,
+        study.planning,
         seed=seed,
         stage=stage,
         curious=curious,

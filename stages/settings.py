@@ -12,10 +12,11 @@ from policies.settings import (
     AgentSettings,
     BehaviourSettings,
     CuriositySettings,
+    LearningSettings,
     PlanningSettings,
 )
 from tasks.settings import Settings, TaskOptions
-from world_models.settings import ModelSettings
+from world_models.settings import ModelSettings, MuZeroSettings
 
 COMPONENTS = ("encoder", "dynamics", "decoder", "reward_head", "actor", "critic", "explorer")
 GROUPS = {
@@ -182,7 +183,9 @@ class Study(Settings):
     tasks: TaskSettings
     agent: AgentSettings = AgentSettings()
     model: ModelSettings = ModelSettings()
+    muzero: MuZeroSettings = MuZeroSettings()
     behaviour: BehaviourSettings = BehaviourSettings()
+    learning: LearningSettings = LearningSettings()
     curiosity: CuriositySettings = CuriositySettings()
     planning: PlanningSettings = PlanningSettings()
     training: TrainingSettings = TrainingSettings()

@@ -56,6 +56,8 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         state = TrainingLoop(study, spec, agent, plan, folder, evaluate).run()
     finally:
         exam.close()
+    if not state.agent.foresees:
+        return folder
     held_out = Examination(study, inputs.task, spec, "held-out", HELD_OUT_EPISODES)
     try:
         HeldOut(held_out).save(state.agent, folder)

@@ -104,10 +104,11 @@ def test_set_on_a_study_without_arms_adds_to_the_four(write: Any) -> None:
         ("seeds=[1, 1]", ["seeds = [1, 1]", "twice"]),
         ("seeds=0", ["seeds = 0", "at least one"]),
         ("agent.curiosity=rmd", ['"rmd"', "rnd"]),
-        ("agent.world_model=muzero", ["agent.world_model", "muzero", '"rssm"']),
-        ("planning.evaluate=mcts", ["planning.evaluate", "mcts", "no world model", '"mppi"']),
+        ("agent.world_model=none", ["transfer.arms.model.carry", "no dynamics", '"none"']),
+        ("planning.learn=mcts", ["planning.learn", "mcts", '"rssm"', '"none"']),
+        ("planning.search.depht=2", ["planning.search.depht", "planning.search.depth"]),
         ("planning.collect=mcp", ["planning.collect", '"mcp"', "cem"]),
-        ("planning.learn=cem", ["planning.learn", "cannot be learnt from", '"none"']),
+        ("planning.learn=cem", ["planning.learn", "do not learn from its plans", '"none"']),
         ("planning.elites=200", ["planning.elites = 200", "planning.samples = 128"]),
         ("planning.std_to=2.0", ["planning.std_to = 2.0", "planning.std_from"]),
         ("tasks.explore=desk/fre", ["tasks.explore", "desk/fre", "desk/free"]),
@@ -130,6 +131,21 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
     message = fails("desk", override)
     assert all(part in message for part in parts), message
     assert "--set" in message or "desk.toml" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("training.batch_length=10", ["training.batch_length = 10", "muzero.unroll", "11"]),
+        ("planning.learn=cem", ["planning.learn", '"muzero"', '"mcts"']),
+        ("agent.world_model=none planning.evaluate=cem", ["planning.evaluate", "no model to plan"]),
+        ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
+    ],
+)
+def test_mistakes_of_a_muzero_study(override: str, parts: list[str]) -> None:
+    message = fails("desk", "agent.world_model=muzero", *override.split())
+    for part in parts:
+        assert part in message
 
 
 def test_a_mistake_in_a_file_names_the_file(write: Any) -> None:
@@ -255,9 +271,9 @@ def test_resolved_settings_read_back_the_same(name: str, preset: str, tmp_path: 
 
 def test_every_size_is_a_setting() -> None:
     for dotted in presets.size_names():
-        section, _, name = dotted.rpartition(".")
+        *sections, name = dotted.split(".")
         fields: Any = Study.model_fields
-        if section:
+        for section in sections:
             fields = fields[section].annotation.model_fields
         assert name in fields, dotted
     for key in (*flatten(presets.SMOKE), *flatten(presets.paper(256))):

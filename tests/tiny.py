@@ -7,15 +7,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from policies.agent import Agent, build_agent
-from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
+from policies.settings import (
+    AgentSettings,
+    BehaviourSettings,
+    CuriositySettings,
+    LearningSettings,
+    PlanningSettings,
+    SearchSettings,
+)
 from stages.settings import Study
 from tasks.contract import ActionSpec, ArraySpec, TaskSpec
-from world_models.settings import ModelSettings
+from world_models.settings import ModelSettings, MuZeroSettings
 
 MODEL = ModelSettings(width=16, layers=1, recurrent=16, latents=4, classes=4, bins=15)
 BEHAVIOUR = BehaviourSettings(
     width=16, layers=1, imagination_starts=8, imagination_horizon=3, bins=15
 )
+MUZERO = MuZeroSettings(latent=12, unroll=2, projection=8)
+LEARNING = LearningSettings(n_steps=2)
+SEARCH = SearchSettings(simulations=3, actions=4, considered=2)
 CURIOSITY = CuriositySettings(heads=3, width=16)
 STATE = {"state": ArraySpec((3,), "float32")}
 IMAGE = {"image": ArraySpec((32, 32, 3), "uint8")}
@@ -52,14 +62,21 @@ def agent(
     model: ModelSettings = MODEL,
     behaviour: BehaviourSettings = BEHAVIOUR,
     seed: int = 0,
+    world_model: Any = "rssm",
+    learn: Any = "mcts",
+    muzero: MuZeroSettings = MUZERO,
+    learning: LearningSettings = LEARNING,
 ) -> Agent:
-    """A fresh tiny agent."""
+    """A fresh tiny agent; `learn` plans where the world model is MuZero's."""
     return build_agent(
         task_spec(observation, action),
-        AgentSettings(curiosity=curiosity),
+        AgentSettings(world_model=world_model, curiosity=curiosity),
         model,
         behaviour,
         CURIOSITY,
+        muzero,
+        learning,
+        PlanningSettings(learn=learn, search=SEARCH),
         seed=seed,
         stage=stage,
         curious=curious or stage == "explore",

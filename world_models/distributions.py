@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+SLOPE = 1e-3  # of the value transform's linear part, which makes it invertible far out
+
 
 def symlog(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """sign(x) ln(1 + |x|): compresses large magnitudes, near identity at 0 (2301.04104 eq. 9)."""
@@ -54,6 +56,47 @@ def two_hot(x: Float[Array, "*batch"], number: int, reach: float) -> Float[Array
     low = jnp.clip((x[..., None] >= bins).sum(-1) - 1, 0, number - 2)
     place = low + (x - bins[low]) / (bins[low + 1] - bins[low])
     return jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(number) - place[..., None]))
+
+
+def value_transform(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """sign(x) (sqrt(|x| + 1) - 1) + 0.001 x: the scale on which values are binned (1805.11593)."""
+    return jnp.sign(x) * (jnp.sqrt(jnp.abs(x) + 1.0) - 1.0) + SLOPE * x
+
+
+def value_inverse(y: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Inverse of `value_transform`."""
+    root = (jnp.sqrt(1.0 + 4.0 * SLOPE * (jnp.abs(y) + 1.0 + SLOPE)) - 1.0) / (2.0 * SLOPE)
+    return jnp.sign(y) * (jnp.square(root) - 1.0)
+
+
+class RootTwoHot(eqx.Module):
+    """A real number as a categorical over bins that are evenly spaced on the scale of
+    `value_transform` (MuZero, 1911.08265 appendix F), between the same ends as `TwoHot`'s.
+
+    A difference between two bins costs as much near zero as far out, and the mean is taken on the
+    transformed scale, so that a little probability on far bins moves it less than `TwoHot`'s.
+    """
+
+    logits: Float[Array, "*batch bins"]
+    reach: float = eqx.field(static=True)
+
+    def mean(self) -> Float[Array, "*batch"]:
+        """The expected bin, transformed back."""
+        probabilities = jax.nn.softmax(self.logits.astype(jnp.float32))
+        bins = jnp.linspace(-1.0, 1.0, self.logits.shape[-1])
+        return value_inverse(self._limit() * (probabilities * bins).sum(-1))
+
+    def log_prob(self, target: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Log-likelihood of the two-hot encoding of `target`, clipped to the outermost bins."""
+        number = self.logits.shape[-1]
+        share = jnp.clip(value_transform(target.astype(jnp.float32)) / self._limit(), -1.0, 1.0)
+        place = 0.5 * (share + 1.0) * (number - 1)
+        encoded = jnp.maximum(0.0, 1.0 - jnp.abs(jnp.arange(number) - place[..., None]))
+        logits = self.logits.astype(jnp.float32)
+        return (encoded * logits).sum(-1) - jax.nn.logsumexp(logits, -1)
+
+    def _limit(self) -> Float[Array, ""]:
+        return value_transform(symexp(jnp.asarray(self.reach)))
 
 
 def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:

@@ -52,3 +52,28 @@ class ModelSettings(Settings):
     representation_scale: float = Field(
         default=0.1, ge=0, description="Weight of `representation` (posterior to prior)."
     )
+
+
+class MuZeroSettings(Settings):
+    """MuZero's world model (arXiv 1911.08265): what it has besides the sizes of [model]."""
+
+    latent: int = Field(default=128, ge=8, description="Numbers in a latent state.")
+    unroll: int = Field(default=5, ge=1, description="Steps over which the model is unrolled.")
+    projection: int = Field(
+        default=64, ge=8, description="Numbers that `spr` and `contrastive` compare."
+    )
+    spr_scale: float = Field(
+        default=2.0,
+        ge=0,
+        description="Weight of `spr`: predict the slow embedding at t+k (negative cosine).",
+    )
+    contrastive_scale: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of `contrastive`: tell the embedding at t+k from all others (InfoNCE).",
+    )
+    reconstruction_scale: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of `reconstruction` at t+k; at 0 the decoder only looks on.",
+    )

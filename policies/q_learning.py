@@ -1,0 +1,195 @@
+"""The model-free control: Q-learning that differs from the MuZero-style agent in the model alone.
+
+Encoder, policy, n-step targets, candidates of sampled actions, slow copies, bonuses and optimiser
+are the same (arXiv 2302.04009, the controlled Q-learner). Where the other asks its model what the
+actions tried are worth, this one asks a value of state and action:
+
+    q_i       slow Q of the candidates; the improved policy is softmax(prior + sigma(q))
+    policy    cross-entropy to the improved policy
+    Q         n-step returns, bootstrapped with the improved policy's mean of q
+
+The components hold: `encoder` the observation nets, `actor` the policy, `critic` Q, each with its
+slow copy. There is no `dynamics`, `decoder` or `reward_head`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from policies import candidates
+from policies.actor import Actor
+from policies.components import LossAux, change_size, real_steps
+from policies.curiosity import build_curiosity
+from policies.returns import n_step_returns
+from policies.search import improved
+from policies.settings import (
+    AgentSettings,
+    BehaviourSettings,
+    CuriositySettings,
+    LearningSettings,
+    SearchSettings,
+)
+from policies.slow import SlowAgent
+from policies.values import ValueHead
+from tasks.contract import TaskSpec
+from world_models.contract import Batch
+from world_models.distributions import RootTwoHot
+from world_models.muzero import Encoder, mean_of, spread
+from world_models.perception import Perception
+from world_models.running import Running, cast
+from world_models.settings import ModelSettings, MuZeroSettings
+
+
+class ActionValue(eqx.Module):
+    """Component `critic`: what an action in a latent is worth."""
+
+    head: ValueHead
+    action_scale: float = eqx.field(static=True)
+
+    def __init__(
+        self, latent: int, actions: int, settings: BehaviourSettings, *, key: PRNGKeyArray
+    ):
+        self.head = ValueHead(latent + actions, settings, key=key)
+        self.action_scale = (latent / actions) ** 0.5  # as in MuZero's dynamics
+
+    def __call__(self, latent: Float[Array, " z"], action: Float[Array, " a"]) -> RootTwoHot:
+        return self.head(jnp.concatenate([latent, self.action_scale * action]))
+
+
+class Asked(NamedTuple):
+    """Candidates of every step, what the policy should be among them, and its value."""
+
+    actions: Float[Array, "b t k a"]
+    weights: Float[Array, "b t k"]
+    value: Float[Array, "b t"]
+
+
+class QAgent(SlowAgent):
+    """An encoder, a policy, and values of actions."""
+
+    encoder: Encoder
+    critic: ActionValue
+    search: SearchSettings = eqx.field(static=True)
+
+    @property
+    def model(self) -> Perception:
+        return Perception(self.encoder, self.encoder.output.bias.shape[0])
+
+    def loss(
+        self,
+        batch: Batch,
+        key: PRNGKeyArray,
+        *,
+        stage: str,
+        dtype: jnp.dtype,
+        bonus_weight: float | Float[Array, ""],
+    ) -> tuple[Float[Array, ""], LossAux]:
+        agent, exploring = cast(self, dtype), stage == "explore"
+        slow = agent.slowly
+        seen = jax.lax.stop_gradient(slow.model.encode(batch))
+        number = seen.shape[1] - self.learning.n_steps
+        latents = agent.model.encode(batch, number)
+        metrics = {"latent/spread": spread(latents)}
+        total = jnp.zeros(())
+
+        explorer, curiosity = None, self.explorer
+        if curiosity is not None:
+            steps = real_steps(self.encoder.observation, batch, seen)
+            total = cast(curiosity, dtype).loss(steps)
+            explorer = jax.lax.stop_gradient(curiosity).follow(steps)
+            metrics["loss/explorer"] = total
+            metrics["bonus/size"] = explorer.size.value.centre()[0]
+        if exploring and curiosity is None:  # nothing to want
+            return total, LossAux(metrics | {"loss/total": total}, None, None)
+
+        asked = jax.lax.stop_gradient(slow.ask(seen, key))
+        returns = n_step_returns(
+            jax.lax.stop_gradient(self.paid(batch, seen, None if exploring else bonus_weight)),
+            asked.value,
+            batch["is_first"],
+            batch["is_terminal"],
+            self.behaviour.discount,
+            self.learning.n_steps,
+        )
+        acted = ~(batch["is_first"][:, 1 : number + 1] | batch["is_terminal"][:, :number])
+        counts = acted.astype(jnp.float32)
+        known = batch["reward_known"][:, :1] if "reward_known" in batch and not exploring else 1.0
+        value = jax.vmap(jax.vmap(agent.critic))(latents, batch["action"][:, :number])
+        policy = jax.vmap(jax.vmap(agent.actor))(latents)
+        likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(asked.actions[:, :number])
+        losses = {
+            "value": mean_of(-value.log_prob(returns), counts * known),
+            "policy": mean_of(-(asked.weights[:, :number] * likely).sum(-1), counts),
+        }
+        s, b = self.learning, self.behaviour
+        entropy, strain = mean_of(policy.entropy(), counts), mean_of(policy.strain(), counts)
+        total = total + s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
+        total = total - b.entropy * entropy + b.strain * strain
+        metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+        metrics |= {
+            "actor/entropy": entropy,
+            "actor/strain": strain,
+            "value/mean": value.mean().mean(),
+            "return/mean": returns.mean(),
+            "loss/total": total,
+        }
+        return total, LossAux(metrics, None, explorer)
+
+    def ask(self, seen: Float[Array, "b t z"], key: PRNGKeyArray) -> Asked:
+        """What this agent thinks of the candidates at every step. Consumes `key`."""
+        noise = candidates.draw(self.actor, self.search, key, seen.shape[:2])
+
+        def one(latent: Array, noise: Array) -> tuple[Array, Array, Array]:
+            tried = candidates.propose(self.actor(latent), noise, self.search)
+            values = jax.vmap(lambda action: self.critic(latent, action).mean())(tried.actions)
+            weights = improved(tried.prior, values, self.search)
+            return tried.actions, weights, (weights * values).sum(-1)
+
+        return Asked(*jax.vmap(jax.vmap(one))(seen, noise))
+
+
+def build_q_agent(
+    spec: TaskSpec,
+    agent: AgentSettings,
+    model: ModelSettings,
+    behaviour: BehaviourSettings,
+    curiosity: CuriositySettings,
+    muzero: MuZeroSettings,
+    learning: LearningSettings,
+    search: SearchSettings,
+    keys: Mapping[str, PRNGKeyArray],
+    *,
+    curious: bool,
+) -> QAgent:
+    """A fresh agent; `keys` has one random key per component."""
+    explorer, latent = None, muzero.latent
+    if curious:
+        explorer = build_curiosity(
+            agent,
+            curiosity,
+            features=latent,
+            actions=spec.action.size,
+            changes=change_size(spec, latent),
+            key=keys["explorer"],
+        )
+    parts: dict[str, Any] = {
+        "encoder": Encoder(spec.observation, model, latent, key=keys["encoder"]),
+        "actor": Actor(latent, spec.action, behaviour, key=keys["actor"]),
+        "critic": ActionValue(latent, spec.action.size, behaviour, key=keys["critic"]),
+    }
+    return QAgent(
+        **parts,
+        dynamics=None,
+        decoder=None,
+        reward_head=None,
+        explorer=explorer,
+        model_settings=model,
+        behaviour=behaviour,
+        slow=Running(parts),
+        learning=learning,
+        search=search,
+    )

@@ -1,0 +1,23 @@
+"""The value head of agents that learn from real steps: two-hot on the value transform."""
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from policies.settings import BehaviourSettings
+from world_models.distributions import RootTwoHot
+from world_models.layers import MLP
+
+
+class ValueHead(eqx.Module):
+    """Inputs to a distribution over what is still to come; it starts at zero."""
+
+    net: MLP
+    reach: float = eqx.field(static=True)
+
+    def __init__(self, inputs: int, settings: BehaviourSettings, *, key: PRNGKeyArray):
+        sizes = {"width": settings.width, "layers": 1}
+        self.net = MLP(inputs, settings.bins, **sizes, output_scale=0.0, key=key)
+        self.reach = settings.bin_reach
+
+    def __call__(self, features: Float[Array, " f"]) -> RootTwoHot:
+        return RootTwoHot(self.net(features), self.reach)

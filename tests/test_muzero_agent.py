@@ -1,0 +1,222 @@
+"""The MuZero-style agent: targets by hand, what its losses train, its step, act and checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policies.agent import act, agent_loss, fresh_memory
+from policies.components import COMPONENTS
+from policies.muzero import MuZeroAgent, Targets
+from policies.planners import build_planner
+from policies.returns import n_step_returns
+from policies.settings import PlanningSettings
+from policies.slow import followed
+from stages import checkpoints
+from stages.settings import TrainingSettings
+from stages.training_step import build_step, initial_state
+from tests import tiny
+
+KEY = jax.random.key(0)
+TRAINING = TrainingSettings(updates_per_call=2)
+SHAPE = (3, 6)  # so that two steps are roots, and one of an unroll's was searched
+
+
+def fresh(**changes: Any) -> Any:
+    return tiny.agent(world_model="muzero", **changes)
+
+
+def arrays(tree: Any) -> list[jax.Array]:
+    return jax.tree.leaves(eqx.filter(tree, eqx.is_array))
+
+
+def test_n_step_returns_by_hand() -> None:
+    """Discount 1/2, three steps; an episode is cut off after row 3, the next ends at row 7."""
+    rewards = jnp.array([[0.0, 1, 2, 4, 0, 8, 16, 32, 0, 0]])
+    values = 100.0 + jnp.arange(10.0)[None]
+    first = jnp.zeros((1, 10), bool).at[0, jnp.array([0, 4, 8])].set(True)
+    terminal = jnp.zeros((1, 10), bool).at[0, 7].set(True)
+    found = n_step_returns(rewards, values, first, terminal, 0.5, 3)
+    expected = [
+        1 + 2 / 2 + 4 / 4 + 103 / 8,
+        2 + 4 / 2 + 103 / 4,  # cut off: the last state's value stands in
+        4 + 103 / 2,
+        103.0,
+        8 + 16 / 2 + 32 / 4,  # ended: nothing more comes
+        16 + 32 / 2,
+        32.0,
+    ]
+    np.testing.assert_allclose(found[0], expected)
+
+
+def test_slow_copies_follow() -> None:
+    old, new = {"a": jnp.zeros(2), "b": "still"}, {"a": jnp.ones(2), "b": "still"}
+    for _ in range(2):
+        old = followed(old, new, 0.25)
+    np.testing.assert_allclose(old["a"], 1 - 0.75**2)
+
+
+def test_losses_of_the_heads_by_hand() -> None:
+    """A uniform policy over three choices and a flat value lose what a uniform guess loses."""
+    agent = fresh(action=tiny.DISCRETE)
+    agent = eqx.tree_at(lambda a: a.actor.net.output.weight, agent, replace_fn=jnp.zeros_like)
+    batch = tiny.batch(*SHAPE, action=tiny.DISCRETE)
+    unrolled = jax.random.normal(KEY, (3, 2, 3, 12))
+    choices = jnp.broadcast_to(jnp.eye(3), (3, 2, 3, 3))
+    weights = jnp.broadcast_to(jnp.array([0.2, 0.5, 0.3]), (3, 2, 3))
+    targets = Targets(jnp.full((3, 4), 1.5), choices, weights)
+
+    def losses(batch: dict, targets: Targets) -> Any:
+        return agent.head_losses(agent, batch, unrolled, targets, False)
+
+    found, metrics = eqx.filter_jit(losses)(batch, targets)
+    assert float(found["policy"]) == pytest.approx(np.log(3), rel=1e-4)
+    assert float(found["value"]) == pytest.approx(np.log(15), rel=1e-4)
+    assert float(metrics["actor/entropy"]) == pytest.approx(np.log(3), rel=1e-4)
+    assert float(metrics["search/weight"]) == pytest.approx(0.5)
+    unknown = batch | {"reward_known": jnp.zeros(SHAPE)}
+    assert eqx.filter_jit(losses)(unknown, targets)[0]["value"] == 0
+
+
+def test_targets_stop_at_what_is_known() -> None:
+    """Bootstrap values are the search's where a step was searched, the slow head's elsewhere."""
+    agent = fresh()
+    batch = tiny.batch(*SHAPE)
+    batch["reward"] = jnp.zeros(SHAPE)
+
+    @eqx.filter_jit
+    def targets(agent: MuZeroAgent) -> Targets:
+        seen = agent.model.encode(batch)
+        return agent.targets(batch, seen, 2, 0.0, KEY)
+
+    fresh_head = targets(agent)
+    np.testing.assert_allclose(fresh_head.value, 0.0, atol=1e-4)  # all heads begin at zero
+    assert fresh_head.actions.shape == (3, 2, 4, 2)
+    np.testing.assert_allclose(fresh_head.weights.sum(-1), 1.0, rtol=1e-5)
+    hopeful = eqx.tree_at(lambda a: a.critic.net.output.bias, agent, jnp.eye(15)[9] * 100.0)
+    worth = float(hopeful.critic(jnp.zeros(12)).mean())
+    np.testing.assert_allclose(targets(hopeful).value[:, 1:], 0.97**2 * worth, rtol=1e-4)
+
+
+def test_a_share_is_searched() -> None:
+    learning = tiny.LEARNING.model_copy(update={"reanalyse": 0.34})
+    agent, batch = fresh(learning=learning), tiny.batch(*SHAPE)
+
+    def targets(agent: MuZeroAgent) -> Targets:
+        return agent.targets(batch, agent.model.encode(batch), 2, 0.0, KEY)
+
+    found = eqx.filter_eval_shape(targets, agent)
+    assert found.weights.shape[0] == 1
+    assert found.value.shape == (3, 4)
+
+
+CASES = [  # stage, curiosity, curious, learn
+    ("explore", "disagreement", True, "none"),
+    ("transfer", "rnd", False, "mcts"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "curiosity", "curious", "learn"), CASES)
+def test_a_step(stage: str, curiosity: str, curious: bool, learn: str) -> None:
+    """All components move, and with them their slow copies."""
+    agent = fresh(stage=stage, curiosity=curiosity, curious=curious, learn=learn)
+    parts = agent.components()
+    assert set(parts) == set(COMPONENTS if curious else COMPONENTS[:-1])
+    ours = [id(leaf) for part in parts.values() for leaf in arrays(part)]
+    assert sorted(ours) == sorted(id(leaf) for leaf in arrays(agent))
+    before = jax.tree.map(lambda x: np.array(x) if eqx.is_array(x) else x, agent)
+    step = build_step(TRAINING, tiny.CURIOSITY, stage, 8)
+    state, metrics = step(initial_state(agent, TRAINING), tiny.batch(2, *SHAPE), KEY)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["latent/spread"] > 0.1
+    still = set()
+    for name, part in before.components().items():
+        new = state.agent.components()[name]
+        pairs = list(zip(jax.tree.leaves(part), jax.tree.leaves(new), strict=True))
+        if all(np.array_equal(a, b) for a, b in pairs):
+            still.add(name)
+        elif name != "explorer":
+            assert any(not np.array_equal(a, b) for a, b in pairs[len(pairs) // 2 :])
+    assert still == set()
+    if stage == "explore":  # rewards are never read
+        old, new = before.reward_head.reward, state.agent.reward_head.reward
+        for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_exploring_is_paid_by_the_bonus_alone() -> None:
+    agent, batch = fresh(stage="explore"), tiny.batch(*SHAPE)
+    seen = jax.random.normal(KEY, (*SHAPE, 12))
+    paid = agent.paid(batch, seen, None)
+    np.testing.assert_array_equal(paid, agent.paid(batch | {"reward": jnp.ones(SHAPE)}, seen, None))
+    one = agent.explorer.bonus(seen[1, 2], batch["action"][1, 2], seen[1, 3])
+    assert float(paid[1, 3]) == pytest.approx(float(one), rel=1e-4)
+    both = agent.paid(batch, seen, 0.5)
+    np.testing.assert_allclose(both, batch["reward"] + 0.5 * paid, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mcts"])
+def test_planners_act_with_it(name: Any) -> None:
+    settings = PlanningSettings(search=tiny.SEARCH)
+    agent, planner = fresh(), build_planner(name, settings)
+    memory = fresh_memory(agent, 2, planner)
+    rows = tiny.batch(2, 1)
+
+    @eqx.filter_jit
+    def go(agent: Any, memory: Any) -> Any:
+        seen, first = {"state": rows["state"][:, 0]}, jnp.ones(2, bool)
+        return act(agent, memory, seen, first, KEY, planner=planner, greedy=True)
+
+    action, memory = go(agent, memory)
+    assert action.shape == (2, 2)
+    assert (jnp.abs(action) <= 1).all()
+    assert memory.state.shape == (2, 12)
+
+
+def test_a_checkpoint_keeps_slow_copies_with_their_component(tmp_path: Path) -> None:
+    agent, other = fresh(), fresh(seed=1)
+    agent = eqx.tree_at(
+        lambda a: a.slow.value["actor"].net.output.bias, agent, replace_fn=lambda x: x + 3.0
+    )
+    checkpoints.save(tmp_path, "updates-1", agent.components())
+    taken = checkpoints.restore_agent(tmp_path, other, ("actor",))
+    np.testing.assert_array_equal(taken.actor.net.output.weight, agent.actor.net.output.weight)
+    np.testing.assert_array_equal(taken.slow.value["actor"].net.output.bias, np.full(4, 3.0))
+    for name in ("encoder", "critic"):
+        for kept, own in zip(
+            arrays(taken.components()[name]), arrays(other.components()[name]), strict=True
+        ):
+            np.testing.assert_array_equal(kept, own)
+
+
+@pytest.mark.parametrize("stage", ["explore", "transfer"])
+def test_images_choices_and_bfloat16(stage: str) -> None:
+    """The loss is made of the same parts for images; here its program is traced, not run."""
+    agent = fresh(stage=stage, observation=tiny.IMAGE, action=tiny.DISCRETE)
+    batch = tiny.batch(*SHAPE, observation=tiny.IMAGE, action=tiny.DISCRETE)
+
+    def loss(agent: MuZeroAgent) -> Any:
+        total, aux = agent_loss(agent, batch, KEY, stage=stage, dtype=jnp.dtype("bfloat16"))
+        return total, aux.metrics
+
+    total, metrics = eqx.filter_eval_shape(loss, agent)
+    assert total.shape == ()
+    assert {"loss/policy", "loss/value", "loss/spr", "latent/spread"} <= set(metrics)
+
+
+def test_exploring_at_random_learns_the_model_alone() -> None:
+    agent = fresh(stage="explore", curiosity="none")
+    batch, dtype = tiny.batch(*SHAPE), jnp.dtype("float32")
+
+    def loss(agent: MuZeroAgent) -> Any:
+        return agent_loss(agent, batch, KEY, stage="explore", dtype=dtype)[1].metrics
+
+    metrics = eqx.filter_eval_shape(loss, agent)
+    assert "loss/spr" in metrics
+    assert "loss/policy" not in metrics
+    assert agent.loss_weights("explore")["reward"] == 0
