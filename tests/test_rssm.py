@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from policies.agent import component_key, loss_weights
+from policies.agent import component_key
+from policies.dreamer import loss_weights
 from tests import tiny
 from world_models.contract import WorldModel
 from world_models.distributions import categorical_kl, symlog
