@@ -76,7 +76,6 @@ def test_in_real_time_the_samples_are_chosen_here(run: Path, tmp_path: Path) -> 
         (["--arm", "both", "--seed", "7"], ["--seed 7", "valid: 0"]),
         (["--arm", "both", "--variant", "x"], ["--variant x", "no variants"]),
         (["--arm", "both", "--planner", "mpp"], ["planning.evaluate", "mppi"]),
-        (["--arm", "both", "--planner", "mcts"], ["planning.evaluate", "mcts"]),
         (["--arm", "both", "--horizon", "0"], ["horizon"]),
         (["--arm", "both", "--out", "film"], ["--out film", ".mp4"]),
         (["--arm", "scratch"], ["scratch", "no checkpoint"]),
