@@ -198,7 +198,8 @@ def watch(
     seed: Annotated[int | None, typer.Option(metavar="S", help="One of its seeds.")] = None,
     variant: Annotated[str | None, typer.Option(metavar="V", help="One of its variants.")] = None,
     planner: Annotated[
-        str | None, typer.Option(metavar="P", help="none, cem or mppi; the run's own if left out.")
+        str | None,
+        typer.Option(metavar="P", help="none, cem, mppi or mcts; the run's if left out."),
     ] = None,
     horizon: Annotated[
         int | None, typer.Option(min=1, metavar="H", help="Steps that the planner looks ahead.")
@@ -209,8 +210,8 @@ def watch(
             min=0.1,
             max=10_000,
             metavar="HZ",
-            help="Real time: plan with as many samples as this device holds at so many steps a"
-            " second, and say for how many steps it did.",
+            help="Real time: plan with as many samples (cem, mppi) as this device holds at so many"
+            " steps a second, and say for how many steps it did.",
         ),
     ] = None,
     start: Annotated[
@@ -235,7 +236,8 @@ def watch(
     from pipeline import watch as module
 
     chosen = [f'planning.evaluate="{planner}"'] if planner is not None else []
-    chosen += [f"planning.horizon={horizon}"] if horizon is not None else []
+    ahead = "planning.search.depth" if planner == "mcts" else "planning.horizon"
+    chosen += [f"{ahead}={horizon}"] if horizon is not None else []
     found = module.watch(
         directory,
         out,

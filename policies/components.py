@@ -16,19 +16,27 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from policies.actor import Actor
 from policies.critic import ReturnRange
-from policies.curiosity import Disagreement, RandomNetworkDistillation, Steps
+from policies.curiosity import (
+    Disagreement,
+    RandomNetworkDistillation,
+    Steps,
+    build_curiosity,
+)
 from policies.objectives import (
     CuriosityObjective,
     CuriousTaskObjective,
     Objective,
     TaskObjective,
 )
-from policies.settings import BehaviourSettings
+from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import symlog
 from world_models.observations import ObservationEncoder, is_image
+from world_models.running import cast
 from world_models.settings import ModelSettings
+
+Explorer = Disagreement | RandomNetworkDistillation
 
 COMPONENTS = ("encoder", "dynamics", "decoder", "reward_head", "actor", "critic", "explorer")
 
@@ -38,7 +46,7 @@ class LossAux(NamedTuple):
 
     metrics: dict[str, Float[Array, ""]]
     range: ReturnRange | None
-    explorer: Disagreement | RandomNetworkDistillation | None
+    explorer: Explorer | None
 
 
 class Agent(eqx.Module):
@@ -50,7 +58,7 @@ class Agent(eqx.Module):
     reward_head: Any
     actor: Actor
     critic: Any  # a `policies.objectives.Value`
-    explorer: Disagreement | RandomNetworkDistillation | None
+    explorer: Explorer | None
     model_settings: ModelSettings = eqx.field(static=True)
     behaviour: BehaviourSettings = eqx.field(static=True)
 
@@ -104,7 +112,7 @@ class Agent(eqx.Module):
             tuple(parts[name] for name in names),
         )
 
-    def with_statistics(self, explorer: Disagreement | RandomNetworkDistillation) -> "Agent":
+    def with_statistics(self, explorer: Explorer) -> "Agent":
         """The agent whose explorer has the running statistics of another one."""
         return self.replace(
             {"explorer": eqx.tree_at(_statistics, self.explorer, _statistics(explorer))}
@@ -155,12 +163,34 @@ def real_steps(net: ObservationEncoder, batch: Batch, features: Float[Array, "b 
     )
 
 
-def change_size(spec: TaskSpec, features: int) -> int:
+def learn_curiosity(
+    explorer: Explorer, steps: Steps, dtype: jnp.dtype
+) -> tuple[Float[Array, ""], Explorer, dict[str, Float[Array, ""]]]:
+    """The explorer's loss over real steps, the explorer with its statistics moved on, metrics."""
+    loss = cast(explorer, dtype).loss(steps)
+    after = jax.lax.stop_gradient(explorer).follow(steps)
+    return loss, after, {"loss/explorer": loss, "bonus/size": after.size.value.centre()[0]}
+
+
+def build_explorer(
+    spec: TaskSpec,
+    agent: AgentSettings,
+    curiosity: CuriositySettings,
+    features: int,
+    key: PRNGKeyArray,
+) -> Explorer | None:
+    """A fresh explorer over `features` numbers per state, if there is a curiosity."""
+    changes = _change_size(spec, features)
+    sizes = {"features": features, "actions": spec.action.size, "changes": changes}
+    return build_curiosity(agent, curiosity, **sizes, key=key)
+
+
+def _change_size(spec: TaskSpec, features: int) -> int:
     """Length of `Steps.change` (see `real_steps`)."""
     if any(is_image(array) for array in spec.observation.values()):
         return features
     return sum(array.shape[0] for array in spec.observation.values())
 
 
-def _statistics(explorer: Disagreement | RandomNetworkDistillation) -> tuple[PyTree, PyTree]:
+def _statistics(explorer: Explorer) -> tuple[PyTree, PyTree]:
     return explorer.size, explorer.moments

@@ -12,9 +12,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies.actor import Actor
-from policies.components import Agent, LossAux, change_size, objective_of, real_steps
+from policies.components import (
+    Agent,
+    LossAux,
+    build_explorer,
+    learn_curiosity,
+    objective_of,
+    real_steps,
+)
 from policies.critic import Critic
-from policies.curiosity import build_curiosity
 from policies.imagination import behaviour_losses, still
 from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
 from policies.starts import imagination_starts
@@ -74,14 +80,12 @@ class DreamerAgent(Agent):
         total = jnp.asarray(sum(weights[name] * losses[name] for name in losses))
 
         explorer = None
-        if agent.explorer is not None:
+        if self.explorer is not None:
             features = jax.vmap(jax.vmap(model.features))(still(states))
             steps = real_steps(model.encoder.observation, batch, features)
-            curiosity_loss = agent.explorer.loss(steps)
-            explorer = still(self.explorer).follow(steps)
-            metrics["loss/explorer"] = curiosity_loss
-            metrics["bonus/size"] = explorer.size.value.centre()[0]
-            total = total + curiosity_loss
+            loss, explorer, more = learn_curiosity(self.explorer, steps, dtype)
+            metrics |= more
+            total = total + loss
         if stage == "explore" and agent.explorer is None:
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
@@ -129,14 +133,7 @@ def build_dreamer(
     features = features_size(model)
     explorer = None
     if curious:
-        explorer = build_curiosity(
-            agent,
-            curiosity,
-            features=features,
-            actions=spec.action.size,
-            changes=change_size(spec, features),
-            key=keys["explorer"],
-        )
+        explorer = build_explorer(spec, agent, curiosity, features, keys["explorer"])
     return DreamerAgent(
         encoder=rssm.encoder,
         dynamics=rssm.dynamics,

@@ -23,11 +23,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from policies.actor import Actor
 from policies.components import (
     LossAux,
-    change_size,
+    build_explorer,
+    learn_curiosity,
     objective_of,
     real_steps,
 )
-from policies.curiosity import build_curiosity
 from policies.returns import n_step_returns
 from policies.search import Found, look_ahead, search
 from policies.settings import (
@@ -58,8 +58,8 @@ from world_models.windows import own_episode, spans
 
 
 class Targets(NamedTuple):
-    """What the heads learn: `value` of every step that an unroll may reach, the searched `actions`
-    and their `weights` of the first R steps, and which of the sequences were `searched`."""
+    """What the heads learn: `value` of every step that an unroll may reach, and of the M sequences
+    that were searched the `actions` tried at the first R steps and their `weights`."""
 
     value: Float[Array, "b rk"]
     actions: Float[Array, "m r n a"]
@@ -107,11 +107,9 @@ class MuZeroAgent(SlowAgent):
         explorer, curiosity = None, self.explorer
         if curiosity is not None:
             steps = real_steps(model.encoder.observation, batch, seen)
-            curiosity_loss = cast(curiosity, dtype).loss(steps)
-            explorer = jax.lax.stop_gradient(curiosity).follow(steps)
-            metrics["loss/explorer"] = curiosity_loss
-            metrics["bonus/size"] = explorer.size.value.centre()[0]
-            total = total + curiosity_loss
+            loss, explorer, more = learn_curiosity(curiosity, steps, dtype)
+            metrics |= more
+            total = total + loss
         if exploring and curiosity is None:
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
@@ -239,14 +237,7 @@ def build_muzero_agent(
     world = build_muzero(spec.observation, spec.action.size, model, muzero, keys)
     explorer = None
     if curious:
-        explorer = build_curiosity(
-            agent,
-            curiosity,
-            features=muzero.latent,
-            actions=spec.action.size,
-            changes=change_size(spec, muzero.latent),
-            key=keys["explorer"],
-        )
+        explorer = build_explorer(spec, agent, curiosity, muzero.latent, keys["explorer"])
     parts = {
         "encoder": world.encoder,
         "dynamics": world.dynamics,

@@ -22,8 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies import candidates
 from policies.actor import Actor
-from policies.components import LossAux, change_size, real_steps
-from policies.curiosity import build_curiosity
+from policies.components import LossAux, build_explorer, learn_curiosity, real_steps
 from policies.returns import n_step_returns
 from policies.search import improved
 from policies.settings import (
@@ -99,10 +98,8 @@ class QAgent(SlowAgent):
         explorer, curiosity = None, self.explorer
         if curiosity is not None:
             steps = real_steps(self.encoder.observation, batch, seen)
-            total = cast(curiosity, dtype).loss(steps)
-            explorer = jax.lax.stop_gradient(curiosity).follow(steps)
-            metrics["loss/explorer"] = total
-            metrics["bonus/size"] = explorer.size.value.centre()[0]
+            total, explorer, more = learn_curiosity(curiosity, steps, dtype)
+            metrics |= more
         if exploring and curiosity is None:  # nothing to want
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
@@ -168,14 +165,7 @@ def build_q_agent(
     """A fresh agent; `keys` has one random key per component."""
     explorer, latent = None, muzero.latent
     if curious:
-        explorer = build_curiosity(
-            agent,
-            curiosity,
-            features=latent,
-            actions=spec.action.size,
-            changes=change_size(spec, latent),
-            key=keys["explorer"],
-        )
+        explorer = build_explorer(spec, agent, curiosity, latent, keys["explorer"])
     parts: dict[str, Any] = {
         "encoder": Encoder(spec.observation, model, latent, key=keys["encoder"]),
         "actor": Actor(latent, spec.action, behaviour, key=keys["actor"]),

@@ -11,6 +11,8 @@ from stages.videos import write_video
 from tasks import registry
 
 LONGEST = 1000  # steps filmed; longer episodes are cut
+SAMPLED = ("samples", "elites", "iterations", "horizon")
+SIZES = {"cem": SAMPLED, "mppi": SAMPLED, "mcts": ("simulations", "depth", "actions")}
 
 
 def watch(
@@ -20,7 +22,8 @@ def watch(
 
     Args:
         study: its `planning.evaluate` and `planning` say who plans, and how.
-        hz: control steps per second, for which the planner's samples are chosen on this device.
+        hz: control steps per second; the samples of `cem` and `mppi` are chosen for it on this
+            device, other planners are only timed.
         which: `start` for the agent before its fine-tuning.
 
     Raises:
@@ -30,7 +33,7 @@ def watch(
     agent = load_agent(study, spec, inputs, which)
     planner, settings = study.planning.evaluate, study.planning
     calibration: Calibration | None = None
-    if hz is not None and planner != "none":
+    if hz is not None and SIZES.get(planner) == SAMPLED:
         calibration = calibrate(settings, hz, lambda s: latency(spec, agent, planner, s))
         settings = calibration.settings
     else:
@@ -49,9 +52,8 @@ def watch(
     frames = [frame for episode in film.frames for frame in episode]
     write_video(out, frames, hz or spec.control_hz)
     row: dict[str, Any] = {"planner": planner, "steps": len(timed.seconds)}
-    if planner != "none":
-        names = ("samples", "elites", "iterations", "horizon")
-        row |= {name: getattr(settings, name) for name in names}
+    sizes = settings.search if planner == "mcts" else settings
+    row |= {name: getattr(sizes, name) for name in SIZES.get(planner, ())}
     if calibration is not None:
         row["calibrated_ms"] = round(1e3 * calibration.seconds, 3)
         row["holds"] = calibration.holds

@@ -1,6 +1,7 @@
 """`craik watch`: trained agents from a run's folder alone, and planning in real time."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline import toml
+from pipeline.cli import main
 from pipeline.settings import resolved
 from pipeline.watch import watch
 from policies.settings import PlanningSettings
@@ -65,6 +67,23 @@ def test_in_real_time_the_samples_are_chosen_here(run: Path, tmp_path: Path) -> 
     assert found["in_time"] == 1.0
     assert found["samples"] == MOST
     assert found["elites"] == MOST // 4
+
+
+def test_a_tree_search_is_timed_as_it_is(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It draws no samples, of which a number could be chosen; how far it looks is its depth."""
+    small = ["--set", "planning.search.simulations=2", "--set", "planning.search.actions=3"]
+    arguments = ["--arm", "both", "--planner", "mcts", "--horizon", "4", "--hz", "0.1", "--json"]
+    out = ["--out", str(run / "watch.mp4")]
+    monkeypatch.setattr(sys, "argv", ["craik", "watch", str(run), *arguments, *small, *out])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    found = json.loads(capsys.readouterr().out)
+    assert found | {"planner": "mcts", "simulations": 2, "depth": 4, "actions": 3} == found
+    assert found["in_time"] == 1.0
+    assert not {"samples", "calibrated_ms", "holds"} & found.keys()
 
 
 @pytest.mark.parametrize(
