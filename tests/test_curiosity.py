@@ -1,12 +1,19 @@
 """Bonuses: what they reward, how they are trained, in which unit they are paid."""
 
+from pathlib import Path
+from types import ModuleType
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from policies.agent import Agent
 from policies.curiosity import Curiosity, Disagreement, RandomNetworkDistillation, Steps
+from stages import explore, transfer
+from stages.settings import Study
+from tasks.contract import TaskSpec
 from tests import tiny
 from world_models.running import Moments
 
@@ -141,3 +148,22 @@ def test_moments_by_hand() -> None:
     # weights 1/4 and 1/2, corrected to 1/3 and 2/3
     assert float(moments.centre()[0]) == pytest.approx(4.0)
     assert float(moments.deviation()[0]) == pytest.approx(np.sqrt(5 / 3 + 50 / 3 - 16), rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", [explore, transfer])
+def test_exploring_has_its_own_weight_of_entropy(
+    stage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trained(Exception):
+        pass
+
+    def look(study: Study, spec: TaskSpec, agent: Agent, *_: object) -> None:
+        raise Trained(agent.behaviour.entropy)
+
+    monkeypatch.setattr(stage, "TrainingLoop", look)
+    study = tiny.study(curiosity={"entropy": 0.5}, behaviour={"entropy": 0.25})
+    exploring = stage is explore
+    task = study.tasks.transfer[0]
+    inputs = explore.Inputs(0) if exploring else transfer.Inputs(task, "scratch", 0)
+    with pytest.raises(Trained, match=r"0\.5" if exploring else r"0\.25"):
+        stage.run(study, inputs, tmp_path)
