@@ -143,6 +143,13 @@ def test_all_but_one_masked(kind: str, greedy: bool) -> None:
     np.testing.assert_allclose(found.weights, [[0.0, 0.0, 1.0]] * 4, atol=1e-6)
 
 
+def test_no_temperature_is_so_high_that_a_masked_choice_is_taken() -> None:
+    hot = SETTINGS.model_copy(update={"temperature": 1e3})
+    invalid = jnp.array([[True, False, False]] * 64)
+    found = find(BANDIT, actor(), hot, number=64, greedy=False, invalid=invalid)
+    assert set(np.asarray(found.action.argmax(-1)).tolist()) == {1, 2}
+
+
 def test_temperature_nothing_takes_the_best_weight() -> None:
     cold = SETTINGS.model_copy(update={"temperature": 0.0})
     found = find(BANDIT, actor(), cold, number=16, greedy=False)
