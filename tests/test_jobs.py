@@ -401,6 +401,8 @@ def test_a_stop_leaves_no_process_behind(
         "import sys, signal; from pathlib import Path; import tests.test_jobs as t\n"
         "def main():\n"
         "    from pipeline.cli import _stop; signal.signal(signal.SIGTERM, _stop)\n"
+        # a terminal's disposition: whoever is started in the background inherits SIGINT ignored
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    t.backends.execute(t.tasks_of(Path(sys.argv[1]), t.graph()), 2, t.Log())\n"
         "if __name__ == '__main__': main()"
     )
