@@ -39,7 +39,7 @@ StudyArgument = Annotated[
     typer.Argument(
         metavar="STUDY",
         help="A study file, or a ready-made one: desk, desk-full, robodesk, crafter,"
-        " metaworld-ml10.",
+        " metaworld, metaworld-ml10.",
     ),
 ]
 OutOption = Annotated[
