@@ -150,7 +150,7 @@ def _default_arms() -> dict[str, Arm]:
 class TransferSettings(Settings):
     """[transfer]: fine-tuning with the task's rewards."""
 
-    steps: int = Field(default=8_000, ge=1, description="Env steps of fine-tuning.")
+    steps: int = Field(default=6_000, ge=1, description="Env steps of fine-tuning.")
     arms: dict[str, Arm] = Field(default_factory=_default_arms, min_length=1)
 
 

@@ -41,15 +41,15 @@ def test_a_plan_adds_up() -> None:
     explore, transfer, evaluate = rows["explore"], rows["transfer"], rows["evaluate"]
     # three seeds and the random baseline, which learns nothing
     assert (explore.jobs, explore.env_steps, explore.updates) == (4, 4 * 16_000, 3 * 4_000)
-    # four arms of 8,000 steps and one with the exploration's on top, three seeds each
-    assert (transfer.jobs, transfer.env_steps) == (15, 3 * (4 * 8_000 + 24_000))
+    # four arms of 6,000 steps and one with the exploration's on top, three seeds each
+    assert (transfer.jobs, transfer.env_steps) == (15, 3 * (4 * 6_000 + 22_000))
     assert transfer.updates == transfer.env_steps // 4
-    assert transfer.memory_bytes == 1000 + 24_000
+    assert transfer.memory_bytes == 1000 + 22_000
     assert transfer.disk_bytes == 15 * 7
     assert evaluate.jobs == 15 + 2
     data = as_json(study, list(rows.values()), jobs=2)
     assert data["total"]["seconds"] == (3 * 16_000 + transfer.env_steps) / 2
-    assert data["total"]["memory_bytes_per_job"] == 25_000
+    assert data["total"]["memory_bytes_per_job"] == 23_000
 
 
 def test_planning_takes_time_where_somebody_plans() -> None:
