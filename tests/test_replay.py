@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stages.replay import GIB, Replay, ReplayError
@@ -168,7 +168,7 @@ def everything(replay: Replay) -> list[list[float]]:
     return streams
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example(streams=1, memory=2, disk=21, ahead=8, calls=12, events=["rows"] * 4)
 @given(
     streams=st.integers(1, 3),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import presets, settings_reference, toml
@@ -361,7 +361,7 @@ def _loaded(assignments: dict[str, Any]) -> StudyFile | str:
 
 
 @given(_some_valid)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_valid_study_reads_back_from_its_resolved_form(assignments: dict[str, Any]) -> None:
     loaded = _loaded(assignments)
     if isinstance(loaded, str):  # valid each by itself, not together
@@ -374,7 +374,7 @@ def test_any_valid_study_reads_back_from_its_resolved_form(assignments: dict[str
 
 
 @given(st.sampled_from(sorted(_LEAVES)), _STRANGE)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_value_of_any_key_is_valid_or_one_line_that_names_it(key: str, value: Any) -> None:
     loaded = _loaded({key: value})
     if isinstance(loaded, str):
