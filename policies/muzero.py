@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.actor import Actor
 from policies.components import (
@@ -39,7 +39,7 @@ from policies.settings import (
 )
 from policies.slow import SlowAgent
 from policies.values import ValueHead
-from tasks.contract import TaskSpec
+from tasks.contract import MASK, TaskSpec
 from world_models.contract import Batch
 from world_models.muzero import (
     LOSSES,
@@ -137,7 +137,9 @@ class MuZeroAgent(SlowAgent):
         objective = objective_of(self, bonus_weight)
         share = max(1, round(self.learning.reanalyse * seen.shape[0]))
         states = seen[:share, :roots].reshape(-1, seen.shape[-1])
-        found = self.find(states, objective, key)
+        mask = batch.get(MASK)
+        invalid = None if mask is None else ~mask[:share, :roots].reshape(-1, mask.shape[-1])
+        found = self.find(states, objective, key, invalid)
 
         def folded(x: Array) -> Array:
             return x.reshape(share, roots, *x.shape[1:])
@@ -155,12 +157,18 @@ class MuZeroAgent(SlowAgent):
         )
         return Targets(returns, folded(found.actions), folded(found.weights))
 
-    def find(self, states: Array, objective: Any, key: PRNGKeyArray) -> Found:
+    def find(
+        self,
+        states: Array,
+        objective: Any,
+        key: PRNGKeyArray,
+        invalid: Bool[Array, "b a"] | None = None,
+    ) -> Found:
         """Search these states, or look one step ahead where learning does without planning."""
         arguments = (self.model, self.actor, objective, states, key, self.planning.search)
         if self.planning.learn == "none":
-            return look_ahead(*arguments)
-        return search(*arguments, greedy=False)
+            return look_ahead(*arguments, invalid)
+        return search(*arguments, greedy=False, invalid=invalid)
 
     @staticmethod
     def head_losses(
