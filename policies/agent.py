@@ -27,6 +27,7 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
+from policies.simulated import build_simulator_agent
 from tasks.contract import TaskSpec
 from world_models.contract import Batch, State
 from world_models.settings import ModelSettings, MuZeroSettings
@@ -69,6 +70,9 @@ def build_agent(
             return build_dreamer(*shared, keys, curious=curious)
         case "muzero":
             return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
+        case "simulator":
+            parts = (muzero, learning, planning, keys)
+            return build_simulator_agent(*shared, *parts, stage=stage, curious=curious)
         case "none":
             return build_q_agent(*shared, muzero, learning, planning.search, keys, curious=curious)
 

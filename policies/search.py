@@ -98,40 +98,6 @@ def search(
     return Found(_pick(root.actions, chosen), root.actions, weights, value)
 
 
-def look_ahead(
-    model: WorldModel,
-    actor: Actor,
-    objective: Objective,
-    states: State,
-    key: PRNGKeyArray,
-    settings: SearchSettings,
-    invalid: Bool[Array, "b k"] | None = None,
-) -> Found:
-    """The same targets from one step of the model and no tree: every proposal is tried once.
-
-    This is all that an agent without search in its learning looks ahead (2011.04021, "One-Step").
-    Consumes `key`.
-    """
-    noise_key, step_key, act_key = jax.random.split(key, 3)
-    features = jax.vmap(model.features)(states)
-    batch = features.shape[0]
-    noise = candidates.draw(actor, settings, noise_key, (batch,))
-    root = _propose(actor, features, noise, settings)
-    random = model.noise(step_key, root.actions.shape[:2])
-
-    def value_of(state: State, before: Array, action: Array, drawn: Any) -> Array:
-        after = model.features(model.imagine(state, action, drawn))
-        reward = objective.reward(before, action, after)
-        return reward + objective.discount(after) * objective.value(after)
-
-    each = jax.vmap(jax.vmap(value_of, (None, None, 0, 0)))
-    values = each(states, features, root.actions, random).astype(jnp.float32)
-    weights = improved(root.prior, values, settings, invalid)
-    chosen = jax.random.categorical(act_key, jnp.log(jnp.maximum(weights, candidates.LEAST)))
-    value = (weights * values).sum(-1)
-    return Found(_pick(root.actions, chosen), root.actions, weights, value)
-
-
 def improved(
     prior: Float[Array, "*b k"],
     values: Float[Array, "*b k"],

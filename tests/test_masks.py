@@ -112,7 +112,7 @@ def test_states_that_are_searched_again_are_masked_by_the_replay() -> None:
     @eqx.filter_jit
     def weights(agent: Any) -> jax.Array:
         seen = agent.model.encode(batch)
-        return agent.targets(batch | {"mask": mask}, seen, 2, 0.0, KEY).weights
+        return agent.targets(batch | {"mask": mask}, seen, seen, 2, 0.0, KEY).weights
 
     np.testing.assert_allclose(weights(agent), MASKS[:3, None] * np.ones((3, 2, 3)), atol=1e-6)
 
