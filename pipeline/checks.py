@@ -9,9 +9,15 @@ from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
 
-MODEL_FREE = ("encoder", "actor", "critic", "explorer")  # components of world_model "none"
+# Components where no model is learnt, with world_model "none" or "simulator".
+MODEL_FREE = ("encoder", "actor", "critic", "explorer")
 # Whose plans can be the policy's targets, by world model.
-LEARNING_PLANNERS = {"rssm": ("none",), "muzero": ("none", "mcts"), "none": ("none",)}
+LEARNING_PLANNERS = {
+    "rssm": ("none",),
+    "muzero": ("none", "mcts"),
+    "simulator": ("none", "mcts"),
+    "none": ("none",),
+}
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
 MOST_SEEDS = 10_000
@@ -35,6 +41,7 @@ def check_study(study: Study, where: Where, *, exploration: bool = True) -> Stud
     _check_sizes(study, where)
     _check_seeds(study, where)
     study = _expand_tasks(study, where)
+    _check_simulator(study, where)
     seen: set[str] = set()
     for name, arm in study.transfer.arms.items():
         _check_arm(study, name, arm, where, exploration)
@@ -115,6 +122,7 @@ def _check_sizes(study: Study, where: Where) -> None:
             study.muzero.unroll + study.learning.n_steps + 1,
             "muzero.unroll + learning.n_steps + 1",
         ),
+        "simulator": (study.learning.n_steps + 1, "learning.n_steps + 1"),
         "none": (study.learning.n_steps + 1, "learning.n_steps + 1"),
     }
     least, sum_of = needed[study.agent.world_model]
@@ -174,6 +182,32 @@ def _expand_tasks(study: Study, where: Where) -> Study:
     return study.model_copy(update={"tasks": updated})
 
 
+def _check_simulator(study: Study, where: Where) -> None:
+    """Whether the tasks can be planned in, where the simulator is the world model."""
+    if study.agent.world_model != "simulator":
+        return
+    tasks = study.tasks
+    for name in ((tasks.explore,) if study.explore.steps else ()) + tasks.transfer:
+        try:
+            registry.pure(name)
+        except TaskError as error:
+            raise _fail(where, ("agent", "world_model"), "simulator", str(error)) from None
+    if tasks.observe != ("state",):
+        raise _fail(
+            where,
+            ("tasks", "observe"),
+            list(tasks.observe),
+            'agent.world_model "simulator" reads a task\'s state off its vector; use ["state"]',
+        )
+    if tasks.action_repeat != 1:
+        raise _fail(
+            where,
+            ("tasks", "action_repeat"),
+            tasks.action_repeat,
+            'agent.world_model "simulator" takes single steps; use 1',
+        )
+
+
 def _expanded(names: tuple[str, ...], key: Key, where: Where) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
@@ -201,7 +235,7 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
             raise _fail(
                 where, (*key, "carry"), part, 'the agent has no explorer: agent.curiosity is "none"'
             )
-    if study.agent.world_model == "none":
+    if (model := study.agent.world_model) in ("none", "simulator"):
         for part in arm.carry:
             missing = [c for c in GROUPS.get(part, (part,)) if c not in MODEL_FREE]
             if missing:
@@ -209,7 +243,7 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
                     where,
                     (*key, "carry"),
                     part,
-                    f'the agent has no {missing[0]}: agent.world_model is "none";'
+                    f"the agent has no {missing[0]}: agent.world_model is {show(model)};"
                     ' carry "policy", or of encoder, actor, critic and explorer',
                 )
     if arm.prior_steps > study.transfer.steps:

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.settings import BehaviourSettings
 from tasks.contract import ActionSpec
@@ -13,6 +13,7 @@ from world_models.distributions import categorical_entropy, mix_uniform, sample_
 from world_models.layers import MLP
 
 UNIMIX = 0.01  # uniform share of discrete policies (2301.04104)
+NEVER = -1e9  # log-probability of a masked choice; finite, so that 0 times it is 0
 RESPONSIVE = 2.0  # raw outputs beyond it hardly move the mean or the deviation any more
 
 
@@ -84,6 +85,15 @@ class Choice(eqx.Module):
     def strain(self) -> Float[Array, "*b"]:
         """None: the uniform share keeps every choice within reach."""
         return jnp.zeros(self.log_probabilities.shape[:-1])
+
+
+def masked(policy: ActionDistribution, mask: Bool[Array, "*b a"] | None) -> ActionDistribution:
+    """The policy among the choices that `mask` allows (True); None allows all."""
+    if mask is None:
+        return policy
+    assert isinstance(policy, Choice), "only choices are masked"
+    kept = jnp.where(mask, policy.log_probabilities, NEVER)
+    return Choice(kept - jax.nn.logsumexp(kept, -1, keepdims=True))
 
 
 class Actor(eqx.Module):

@@ -27,6 +27,7 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
+from policies.simulated import build_simulator_agent
 from tasks.contract import TaskSpec
 from world_models.contract import Batch, State
 from world_models.settings import ModelSettings, MuZeroSettings
@@ -69,6 +70,9 @@ def build_agent(
             return build_dreamer(*shared, keys, curious=curious)
         case "muzero":
             return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
+        case "simulator":
+            parts = (muzero, learning, planning, keys)
+            return build_simulator_agent(*shared, *parts, stage=stage, curious=curious)
         case "none":
             return build_q_agent(*shared, muzero, learning, planning.search, keys, curious=curious)
 
@@ -99,10 +103,12 @@ def act(
     planner: Planner,
     greedy: bool,
     bonus_weight: float | Float[Array, ""] | None = 0.0,
+    mask: Bool[Array, "n a"] | None = None,
 ) -> tuple[Float[Array, "n a"], Memory]:
     """Actions [N, A] for a batch of observations, and the memory after them. Consumes `key`.
 
     A planner wants what the agent learns to want at that `bonus_weight` (see `objective_of`).
+    Choices that `mask` rules out are not taken.
     """
     model = agent.model
     number = is_first.shape[0]
@@ -112,15 +118,20 @@ def act(
     objective = objective_of(agent, bonus_weight)
 
     def plan(
-        one: State, first: Array, remembered: PlannerMemory, plan_key: PRNGKeyArray
+        one: State,
+        first: Array,
+        remembered: PlannerMemory,
+        plan_key: PRNGKeyArray,
+        allowed: Array | None,
     ) -> tuple[Array, PlannerMemory]:
         fresh = planner.initial(agent.actor)
         begun = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, remembered)
-        made = planner(model, agent.actor, objective, one, begun, plan_key, greedy=greedy)
+        arguments = (model, agent.actor, objective, one, begun, plan_key)
+        made = planner(*arguments, greedy=greedy, mask=allowed)
         return made.action, made.memory
 
     keys = jax.random.split(plan_key, number)
-    action, remembered = jax.vmap(plan)(state, is_first, memory.plan, keys)
+    action, remembered = jax.vmap(plan)(state, is_first, memory.plan, keys, mask)
     return action, Memory(state, action, remembered)
 
 

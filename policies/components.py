@@ -69,7 +69,7 @@ class Agent(eqx.Module):
 
     @property
     def foresees(self) -> bool:
-        """Whether there is a model, which can be asked what comes."""
+        """Whether there is a learnt model, which can be asked what comes and compared with it."""
         return self.dynamics is not None
 
     @property

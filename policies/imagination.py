@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from policies.actor import ActionDistribution, Actor
+from policies.actor import ActionDistribution, Actor, masked
 from policies.critic import Critic, ReturnRange
 from policies.objectives import Objective
 from policies.returns import lambda_returns, survival
@@ -35,16 +35,28 @@ def still(tree: PyTree) -> PyTree:
 
 
 def imagine(
-    model: WorldModel, actor: Actor, starts: State, horizon: int, key: PRNGKeyArray
+    model: WorldModel,
+    actor: Actor,
+    starts: State,
+    horizon: int,
+    key: PRNGKeyArray,
+    mask: Bool[Array, " a"] | None = None,
 ) -> Dream:
-    """Roll the actor out in the model from `starts` [N, ...]. Consumes `key`."""
+    """Roll the actor out in the model from `starts` [N, ...]. Consumes `key`.
+
+    `mask` are the choices allowed at the starts; of later states none is known.
+    """
     number = jax.tree.leaves(starts)[0].shape[0]
     read = jax.vmap(model.features)
 
-    def step(state: State, noise: tuple[Array, Noise]) -> tuple[State, tuple[Any, Array, Array]]:
-        to_act, to_imagine = noise
+    allowed = None if mask is None else jnp.ones((horizon, len(mask)), bool).at[0].set(mask)
+
+    def step(
+        state: State, row: tuple[tuple[Array, Noise], Array | None]
+    ) -> tuple[State, tuple[Any, Array, Array]]:
+        (to_act, to_imagine), allowed = row
         # The actor sees states held still: gradients reach it through its actions alone.
-        policy = jax.vmap(actor)(jax.lax.stop_gradient(read(state)))
+        policy = masked(jax.vmap(actor)(jax.lax.stop_gradient(read(state))), allowed)
         action = policy.sample(to_act)
         state = jax.vmap(model.imagine)(state, action, to_imagine)
         return state, (policy, action, read(state))
@@ -52,7 +64,7 @@ def imagine(
     act_key, model_key = jax.random.split(key)
     shape = (horizon, number)
     noise = actor.noise(act_key, shape), model.noise(model_key, shape)
-    _, (policy, actions, features) = jax.lax.scan(step, starts, noise)
+    _, (policy, actions, features) = jax.lax.scan(step, starts, (noise, allowed))
     return Dream(jnp.concatenate([read(starts)[None], features]), actions, policy)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.actor import Actor
 from policies.imagination import imagine
@@ -57,12 +57,13 @@ class MPC(eqx.Module):
         key: PRNGKeyArray,
         *,
         greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
         s = self.settings
         policy_key, model_key, draw_key, act_key = jax.random.split(key, 4)
         by_policy = round(s.policy_share * s.samples)
-        known = propose(model, actor, objective, state, by_policy, s, policy_key)
-        proposal = resume(actor.action, s, memory if s.warm_start else None)
+        known = propose(model, actor, objective, state, by_policy, s, policy_key, mask)
+        proposal = resume(actor.action, s, memory if s.warm_start else None, mask)
         drawn = s.samples - by_policy
         # One draw of the world's chances serves all iterations: what differs are the actions.
         chances = model.noise(model_key, (s.horizon, drawn))
@@ -90,13 +91,14 @@ def propose(
     number: int,
     settings: PlanningSettings,
     key: PRNGKeyArray,
+    mask: Bool[Array, " a"] | None = None,
 ) -> Candidates:
-    """What the policy itself would do, `number` times. Consumes `key`."""
+    """What the policy itself would do, `number` times; `mask` holds at first. Consumes `key`."""
     if number == 0:
         none = jnp.zeros((0, settings.horizon, actor.action.size))
         return Candidates(none, jnp.zeros(0))
     starts = _repeated(state, number)
-    dream = imagine(model, actor, starts, settings.horizon, key)
+    dream = imagine(model, actor, starts, settings.horizon, key, mask)
     steps = (dream.features[:-1], dream.actions, dream.features[1:])
     rewards = jax.vmap(jax.vmap(objective.reward))(*steps)
     discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])

@@ -1,19 +1,17 @@
-"""The MuZero-style agent: searches in its model give the targets that policy and values learn.
+"""The MuZero-style agent: it learns to foresee, and values and a policy from real steps.
 
 Components are those of `world_models.muzero`, with `actor` and `critic` (a two-hot value head) that
 read latents. Each has a slow copy, which belongs to the component that it copies: it gives the
 embeddings of self-supervision, the bootstrap values, and the model in which states of the replay
-are searched again (reanalyse, arXiv 2104.06294).
+are searched again.
 
-    roots     the first T - K - n steps of a sequence, unrolled K steps by the actions taken
-    values    n-step returns of the rewards that came, for every step of the unroll
-    policy    the search's weights over the actions it tried, where an unroll meets a searched step
+The first T - K - n steps of a sequence are roots, unrolled K steps by the actions taken; what the
+heads learn along an unroll is in `policies.search_agent`.
 
 Exploring, the reward of a real step is its bonus, and searches want the bonus alone.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,11 +23,10 @@ from policies.components import (
     LossAux,
     build_explorer,
     learn_curiosity,
-    objective_of,
     real_steps,
 )
-from policies.returns import n_step_returns
-from policies.search import Found, look_ahead, search
+from policies.imagination import still
+from policies.search_agent import SearchAgent
 from policies.settings import (
     AgentSettings,
     BehaviourSettings,
@@ -37,7 +34,6 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
-from policies.slow import SlowAgent
 from policies.values import ValueHead
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
@@ -49,24 +45,13 @@ from world_models.muzero import (
     MuZero,
     RewardHead,
     build_muzero,
-    mean_of,
     spread,
 )
 from world_models.running import Running, cast
 from world_models.settings import ModelSettings, MuZeroSettings
-from world_models.windows import own_episode, spans
 
 
-class Targets(NamedTuple):
-    """What the heads learn: `value` of every step that an unroll may reach, and of the M sequences
-    that were searched the `actions` tried at the first R steps and their `weights`."""
-
-    value: Float[Array, "b rk"]
-    actions: Float[Array, "m r n a"]
-    weights: Float[Array, "m r n"]
-
-
-class MuZeroAgent(SlowAgent):
+class MuZeroAgent(SearchAgent):
     """Components of the model, actor, critic, and the slow copies of all of them."""
 
     encoder: Encoder
@@ -75,7 +60,6 @@ class MuZeroAgent(SlowAgent):
     reward_head: RewardHead
     critic: ValueHead
     muzero: MuZeroSettings = eqx.field(static=True)
-    planning: PlanningSettings = eqx.field(static=True)
 
     @property
     def model(self) -> MuZero:
@@ -114,94 +98,11 @@ class MuZeroAgent(SlowAgent):
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
         weight = None if exploring else bonus_weight
-        targets = jax.lax.stop_gradient(agent.slowly.targets(batch, seen, roots, weight, key))
-        heads, more = self.head_losses(agent, batch, unrolled, targets, exploring)
-        s, b = self.learning, self.behaviour
+        targets = agent.slowly.targets(batch, seen, seen, roots, weight, key)
+        heads, more = agent.head_losses(batch, unrolled, still(targets), exploring)
         metrics |= {f"loss/{name}": value for name, value in heads.items()} | more
-        total = total + s.value_scale * heads["value"] + s.policy_scale * heads["policy"]
-        total = total - b.entropy * more["actor/entropy"] + b.strain * more["actor/strain"]
+        total = total + self.weighed(heads, more)
         return total, LossAux(metrics | {"loss/total": total}, None, explorer)
-
-    def targets(
-        self,
-        batch: Batch,
-        seen: Float[Array, "b t z"],
-        roots: int,
-        bonus_weight: float | Float[Array, ""] | None,
-        key: PRNGKeyArray,
-    ) -> Targets:
-        """Targets by this agent, usually the slow one, whose latents `seen` are.
-
-        The search's value takes the place of the head's where a searched step is bootstrapped from.
-        """
-        objective = objective_of(self, bonus_weight)
-        share = max(1, round(self.learning.reanalyse * seen.shape[0]))
-        states = seen[:share, :roots].reshape(-1, seen.shape[-1])
-        found = self.find(states, objective, key)
-
-        def folded(x: Array) -> Array:
-            return x.reshape(share, roots, *x.shape[1:])
-
-        values = jax.vmap(jax.vmap(self.critic))(seen).mean()
-        if self.planning.learn != "none":
-            values = values.at[:share, :roots].set(folded(found.value))
-        returns = n_step_returns(
-            self.paid(batch, seen, bonus_weight),
-            values,
-            batch["is_first"],
-            batch["is_terminal"],
-            self.behaviour.discount,
-            self.learning.n_steps,
-        )
-        return Targets(returns, folded(found.actions), folded(found.weights))
-
-    def find(self, states: Array, objective: Any, key: PRNGKeyArray) -> Found:
-        """Search these states, or look one step ahead where learning does without planning."""
-        arguments = (self.model, self.actor, objective, states, key, self.planning.search)
-        if self.planning.learn == "none":
-            return look_ahead(*arguments)
-        return search(*arguments, greedy=False)
-
-    @staticmethod
-    def head_losses(
-        agent: "MuZeroAgent",
-        batch: Batch,
-        unrolled: Float[Array, "b r k1 z"],
-        targets: Targets,
-        exploring: bool,
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-        """Losses of value and policy along the unroll, and what to tell of them.
-
-        The value of a sequence whose rewards are not known (`reward_known`) is not learnt.
-        """
-        roots, ahead = unrolled.shape[1], agent.muzero.unroll
-        valid = own_episode(batch["is_first"], roots, ahead)
-        values = jax.vmap(jax.vmap(jax.vmap(agent.critic)))(unrolled)
-        wanted = spans(targets.value, roots, ahead + 1)
-        counts = valid.astype(jnp.float32)
-        if "reward_known" in batch and not exploring:
-            counts *= batch["reward_known"][:, :1, None]
-        value = mean_of(-values.log_prob(wanted), counts)
-
-        near = min(ahead, roots - 1) + 1  # steps of an unroll that were searched
-        searched = targets.weights.shape[0]
-        policy = jax.vmap(jax.vmap(jax.vmap(agent.actor)))(unrolled[:searched, :, :near])
-        room = ((0, 0), (0, near - 1))
-        actions = spans(jnp.pad(targets.actions, (*room, (0, 0), (0, 0))), roots, near)
-        weights = spans(jnp.pad(targets.weights, (*room, (0, 0))), roots, near)
-        ended = spans(batch["is_terminal"], roots, near)[:searched]
-        inside = jnp.arange(roots)[:, None] + jnp.arange(near) < roots
-        counts = (valid[:searched, :, :near] & ~ended & inside).astype(jnp.float32)
-        likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(actions)
-        metrics = {
-            "actor/entropy": mean_of(policy.entropy(), counts),
-            "actor/strain": mean_of(policy.strain(), counts),
-            "value/mean": values.mean().mean(),
-            "return/mean": targets.value.mean(),
-            "search/weight": targets.weights.max(-1).mean(),
-        }
-        losses = {"value": value, "policy": mean_of(-(weights * likely).sum(-1), counts)}
-        return losses, metrics
 
     def loss_weights(self, stage: str) -> dict[str, float]:
         """Weights by the names of the model's losses; exploration reads no rewards.

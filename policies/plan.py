@@ -6,7 +6,7 @@ distribution, and what it is to want through an `Objective`.
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from policies.actor import Actor
 from policies.objectives import Objective
@@ -43,6 +43,12 @@ class Planner(Protocol):
         key: PRNGKeyArray,
         *,
         greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
-        """The plan from a state; without exploring noise when `greedy`. Consumes `key`."""
+        """The plan from a state; without exploring noise when `greedy`. Consumes `key`.
+
+        A choice that `mask` rules out is not taken. It holds for the present step alone: of states
+        that are only imagined no mask is known, and there a model has to tell that such a choice
+        does nothing.
+        """
         ...

@@ -5,9 +5,9 @@ Every planner is used alike, set apart for collecting, learning and evaluating.
 
 import equinox as eqx
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
-from policies.actor import Actor
+from policies.actor import Actor, masked
 from policies.cem import CEM
 from policies.mppi import MPPI
 from policies.objectives import Objective
@@ -39,8 +39,9 @@ class NoPlanner(eqx.Module):
         key: PRNGKeyArray,
         *,
         greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
-        distribution = actor(model.features(state))
+        distribution = masked(actor(model.features(state)), mask)
         action = distribution.mode() if greedy else distribution.sample(actor.noise(key))
         return Plan(action, memory)
 
@@ -63,9 +64,12 @@ class TreeSearch(eqx.Module):
         key: PRNGKeyArray,
         *,
         greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
         states = jax.tree.map(lambda x: x[None], state)
-        found = search(model, actor, objective, states, key, self.settings, greedy=greedy)
+        invalid = None if mask is None else ~mask[None]
+        arguments = (model, actor, objective, states, key, self.settings)
+        found = search(*arguments, greedy=greedy, invalid=invalid)
         return Plan(found.action[0], memory, found.weights[0], found.value[0])
 
 

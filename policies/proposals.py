@@ -10,9 +10,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from policies.actor import UNIMIX
+from policies.actor import NEVER, UNIMIX
 from policies.settings import PlanningSettings
 from tasks.contract import ActionSpec
 
@@ -84,9 +84,11 @@ class NormalProposal(eqx.Module):
 
 
 class ChoiceProposal(eqx.Module):
-    """Independent categoricals; a uniform share keeps every choice within reach."""
+    """Independent categoricals; a uniform share keeps every choice within reach, but for those that
+    are not `allowed` (None: all are)."""
 
     probabilities: Float[Array, "h a"]
+    allowed: Bool[Array, "h a"] | None = None
 
     def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "*s h a"]:
         return jax.random.gumbel(key, (*shape, *self.probabilities.shape))
@@ -94,20 +96,24 @@ class ChoiceProposal(eqx.Module):
     def sample(self, noise: Float[Array, "*s h a"]) -> Float[Array, "*s h a"]:
         size = self.probabilities.shape[-1]
         open_ = (1 - UNIMIX) * self.probabilities + UNIMIX / size
-        return jax.nn.one_hot(jnp.argmax(jnp.log(open_) + noise, -1), size)
+        return jax.nn.one_hot(jnp.argmax(self._kept(jnp.log(open_)) + noise, -1), size)
 
     def refit(
         self, actions: Float[Array, "k h a"], weights: Float[Array, " k"], momentum: float
     ) -> "ChoiceProposal":
         frequencies = jnp.einsum("k,kha->ha", weights, actions)
-        return ChoiceProposal(momentum * self.probabilities + (1 - momentum) * frequencies)
+        mixed = momentum * self.probabilities + (1 - momentum) * frequencies
+        return ChoiceProposal(mixed, self.allowed)
 
     def mode(self) -> Float[Array, "h a"]:
-        best = jnp.argmax(self.probabilities, -1)
+        best = jnp.argmax(self._kept(self.probabilities), -1)
         return jax.nn.one_hot(best, self.probabilities.shape[-1])
 
     def centre(self) -> Float[Array, "h a"]:
         return self.probabilities
+
+    def _kept(self, scores: Float[Array, "h a"]) -> Float[Array, "h a"]:
+        return scores if self.allowed is None else jnp.where(self.allowed, scores, NEVER)
 
 
 def blank(action: ActionSpec, horizon: int) -> Float[Array, "h a"]:
@@ -117,16 +123,23 @@ def blank(action: ActionSpec, horizon: int) -> Float[Array, "h a"]:
 
 
 def resume(
-    action: ActionSpec, settings: PlanningSettings, remembered: Float[Array, "h a"] | None
+    action: ActionSpec,
+    settings: PlanningSettings,
+    remembered: Float[Array, "h a"] | None,
+    mask: Bool[Array, " a"] | None = None,
 ) -> NormalProposal | ChoiceProposal:
-    """A wide proposal about what was planned for these steps an env step ago, or about nothing."""
+    """A wide proposal about what was planned for these steps an env step ago, or about nothing.
+
+    `mask` are the choices allowed at the first step.
+    """
     centre = blank(action, settings.horizon)
     if remembered is not None:
         share = RECALLED if action.kind == "discrete" else 1.0
         moved = jnp.concatenate([remembered[1:], centre[-1:]])
         centre = share * moved + (1 - share) * centre
     if action.kind == "discrete":
-        return ChoiceProposal(centre)
+        allowed = None if mask is None else jnp.ones(centre.shape, bool).at[0].set(mask)
+        return ChoiceProposal(centre, allowed)
     wide = jnp.full_like(centre, settings.std_from)
     return NormalProposal(
         centre, wide, settings.std_to, settings.std_from, settings.noise_correlation

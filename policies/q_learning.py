@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies import candidates
 from policies.actor import Actor
@@ -34,7 +34,7 @@ from policies.settings import (
 )
 from policies.slow import SlowAgent
 from policies.values import ValueHead
-from tasks.contract import TaskSpec
+from tasks.contract import MASK, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
 from world_models.muzero import Encoder, mean_of, spread
@@ -103,7 +103,7 @@ class QAgent(SlowAgent):
         if exploring and curiosity is None:  # nothing to want
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
-        asked = jax.lax.stop_gradient(slow.ask(seen, key))
+        asked = jax.lax.stop_gradient(slow.ask(seen, key, batch.get(MASK)))
         returns = n_step_returns(
             jax.lax.stop_gradient(self.paid(batch, seen, None if exploring else bonus_weight)),
             asked.value,
@@ -136,17 +136,24 @@ class QAgent(SlowAgent):
         }
         return total, LossAux(metrics, None, explorer)
 
-    def ask(self, seen: Float[Array, "b t z"], key: PRNGKeyArray) -> Asked:
-        """What this agent thinks of the candidates at every step. Consumes `key`."""
+    def ask(
+        self,
+        seen: Float[Array, "b t z"],
+        key: PRNGKeyArray,
+        mask: Bool[Array, "b t a"] | None = None,
+    ) -> Asked:
+        """What this agent thinks of the candidates at every step, of those that `mask` allows.
+        Consumes `key`."""
         noise = candidates.draw(self.actor, self.search, key, seen.shape[:2])
 
-        def one(latent: Array, noise: Array) -> tuple[Array, Array, Array]:
+        def one(latent: Array, noise: Array, mask: Array | None) -> tuple[Array, Array, Array]:
             tried = candidates.propose(self.actor(latent), noise, self.search)
             values = jax.vmap(lambda action: self.critic(latent, action).mean())(tried.actions)
-            weights = improved(tried.prior, values, self.search)
+            invalid = None if mask is None else ~mask
+            weights = improved(tried.prior, values, self.search, invalid)
             return tried.actions, weights, (weights * values).sum(-1)
 
-        return Asked(*jax.vmap(jax.vmap(one))(seen, noise))
+        return Asked(*jax.vmap(jax.vmap(one))(seen, noise, mask))
 
 
 def build_q_agent(

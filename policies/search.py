@@ -10,6 +10,9 @@ anew at every node (`policies.candidates`).
     found.action [B, A]                      what to do
     found.actions, found.weights [B, K]      what to train the policy towards
     found.value [B]                          what to train the value towards
+
+Choices that make no sense (`invalid`) are known at the root alone. Inside the tree it is the prior
+that has to know them: the policy learns from searches that gave them no weight.
 """
 
 import functools
@@ -95,49 +98,23 @@ def search(
     return Found(_pick(root.actions, chosen), root.actions, weights, value)
 
 
-def look_ahead(
-    model: WorldModel,
-    actor: Actor,
-    objective: Objective,
-    states: State,
-    key: PRNGKeyArray,
-    settings: SearchSettings,
-) -> Found:
-    """The same targets from one step of the model and no tree: every proposal is tried once.
-
-    This is all that an agent without search in its learning looks ahead (2011.04021, "One-Step").
-    Consumes `key`.
-    """
-    noise_key, step_key, act_key = jax.random.split(key, 3)
-    features = jax.vmap(model.features)(states)
-    batch = features.shape[0]
-    noise = candidates.draw(actor, settings, noise_key, (batch,))
-    root = _propose(actor, features, noise, settings)
-    random = model.noise(step_key, root.actions.shape[:2])
-
-    def value_of(state: State, before: Array, action: Array, drawn: Any) -> Array:
-        after = model.features(model.imagine(state, action, drawn))
-        reward = objective.reward(before, action, after)
-        return reward + objective.discount(after) * objective.value(after)
-
-    each = jax.vmap(jax.vmap(value_of, (None, None, 0, 0)))
-    values = each(states, features, root.actions, random).astype(jnp.float32)
-    weights = improved(root.prior, values, settings)
-    chosen = jax.random.categorical(act_key, jnp.log(jnp.maximum(weights, candidates.LEAST)))
-    value = (weights * values).sum(-1)
-    return Found(_pick(root.actions, chosen), root.actions, weights, value)
-
-
 def improved(
-    prior: Float[Array, "*b k"], values: Float[Array, "*b k"], settings: SearchSettings
+    prior: Float[Array, "*b k"],
+    values: Float[Array, "*b k"],
+    settings: SearchSettings,
+    invalid: Bool[Array, "*b k"] | None = None,
 ) -> Float[Array, "*b k"]:
     """softmax(prior + sigma(q)): the improved policy where every action's value is known.
 
     q is rescaled to [0, 1] and multiplied by (50 + visits) x value scale, each having one visit.
+    `invalid` choices have no weight, and what they are worth moves no other's.
     """
-    low, high = values.min(-1, keepdims=True), values.max(-1, keepdims=True)
+    known = jnp.ones(values.shape, bool) if invalid is None else ~invalid
+    low = values.min(-1, keepdims=True, where=known, initial=jnp.inf)
+    high = values.max(-1, keepdims=True, where=known, initial=-jnp.inf)
     rescaled = (values - low) / jnp.maximum(high - low, 1e-8)
-    return jax.nn.softmax(prior + (MAX_VISIT + 1.0) * settings.value_scale * rescaled)
+    logits = prior + (MAX_VISIT + 1.0) * settings.value_scale * rescaled
+    return jax.nn.softmax(jnp.where(known, logits, -jnp.inf))
 
 
 def _tree_policy(settings: SearchSettings, greedy: bool) -> Any:

@@ -13,8 +13,10 @@ Planner = Literal["none", "cem", "mppi", "mcts"]
 class AgentSettings(Settings):
     """Which parts make up the agent."""
 
-    world_model: Literal["rssm", "muzero", "none"] = Field(
-        default="rssm", description="Dreamer-style, MuZero-style, or the model-free control."
+    world_model: Literal["rssm", "muzero", "simulator", "none"] = Field(
+        default="rssm",
+        description="Dreamer-style, MuZero-style, the task's own step (maze), or the model-free "
+        "control.",
     )
     curiosity: Literal["disagreement", "rnd", "none"] = Field(
         default="disagreement", description="Exploration bonus; none explores with a random policy."
@@ -57,7 +59,11 @@ class PlanningSettings(Settings):
     collect: Planner = Field(
         default="none", description="While collecting env steps, once learning has begun."
     )
-    learn: Planner = Field(default="none", description="For the policy's training targets.")
+    learn: Planner = Field(
+        default="none",
+        description="For the policy's training targets; none learns them without search: in "
+        "imagination (rssm) or from how the actions taken turned out (muzero, simulator).",
+    )
     evaluate: Planner = Field(default="none", description="When acting at evaluation.")
     samples: int = Field(default=128, ge=2, description="Action sequences per iteration.")
     elites: int = Field(default=16, ge=1, description="Of them, the best, which make the next.")
@@ -95,7 +101,7 @@ class PlanningSettings(Settings):
 
 
 class LearningSettings(Settings):
-    """How values and policies are learnt from real steps (`muzero` and `none`)."""
+    """How values and policies are learnt from real steps (`muzero`, `simulator` and `none`)."""
 
     n_steps: int = Field(default=5, ge=1, description="Rewards summed before the bootstrap value.")
     reanalyse: float = Field(

@@ -13,7 +13,7 @@ from policies.agent import Agent, Memory, act, fresh_memory
 from policies.planners import NoPlanner, build_planner
 from policies.settings import Planner as PlannerName
 from policies.settings import PlanningSettings
-from tasks.contract import ActionSpec, TaskSpec
+from tasks.contract import MASK, ActionSpec, TaskSpec
 
 Rows = Mapping[str, np.ndarray]
 HOLD = 4  # steps for which a random continuous action is held, so that it gets somewhere
@@ -40,6 +40,7 @@ def jitted_act(
         key: PRNGKeyArray,
         count: int,
         bonus_weight: Any = 0.0,
+        mask: Any = None,
     ) -> tuple[Any, Memory]:
         return act(
             agent,
@@ -50,6 +51,7 @@ def jitted_act(
             planner=chosen,
             greedy=greedy,
             bonus_weight=bonus_weight,
+            mask=mask,
         )
 
     return eqx.filter_jit(call)
@@ -105,15 +107,23 @@ class AgentActor:
             self.key,
             np.uint32(count),
             bonus_weight,
+            rows.get(MASK),
         )
         return np.asarray(action)
 
 
-def random_actions(action: ActionSpec, number: int, seed: int, count: int) -> np.ndarray:
-    """Uniform actions [N, A] as the agent would give them: a function of (seed, count) alone."""
+def random_actions(
+    action: ActionSpec, number: int, seed: int, count: int, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Uniform actions [N, A] as the agent would give them, among the choices that `mask` [N, A]
+    allows: a function of (seed, count) and the mask alone."""
     if action.kind == "discrete":
         rng = np.random.default_rng([seed, count])
-        return np.eye(action.size, dtype=np.float32)[rng.integers(action.size, size=number)]
+        if mask is None:
+            chosen = rng.integers(action.size, size=number)
+        else:
+            chosen = np.where(mask, rng.random(mask.shape), -1.0).argmax(-1)
+        return np.eye(action.size, dtype=np.float32)[chosen]
     rng = np.random.default_rng([seed, count // HOLD])
     return rng.uniform(-1, 1, (number, action.size)).astype(np.float32)
 

@@ -174,8 +174,9 @@ def _parameters(agent: PyTree) -> int:
 
 
 def _row_bytes(spec: TaskSpec) -> int:
-    """Bytes of one replay row: observation, action, reward, three flags."""
+    """Bytes of one replay row: observation, mask, action, reward, three flags."""
     observed = sum(
         math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in spec.observation.values()
     )
+    observed += spec.action.size if spec.masked else 0
     return observed + 4 * spec.action.size + 4 + 3

@@ -10,6 +10,7 @@ from policies.agent import Agent
 from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
+from stages.records import SEEN
 from stages.rollout import Examination, Film
 from stages.settings import Study
 from stages.videos import write_video
@@ -17,7 +18,6 @@ from tasks import registry
 from tasks.contract import TaskSpec
 
 REFERENCES = ("random", "oracle")
-SEEN = "final-seen"  # the final agent on the levels it was trained on, where `tasks.levels` is set
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     return Figure(
         "Fine-tuning",
         plot.render(alt),
-        _caption(arms.values(), "95 % bands" if banded else "one seed has no band"),
+        caption_of(arms.values(), "95 % bands" if banded else "one seed has no band"),
     )
 
 
@@ -96,7 +96,7 @@ def finals(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     ]
     alt = f"Final values on {task}, interquartile mean and 95 % interval: {'; '.join(said)}. "
     episodes = max(arm.episodes // max(len(_known(arm)), 1) for arm in arms.values())
-    caption = _caption(arms.values(), f"each dot is a seed over {episodes} fresh episodes")
+    caption = caption_of(arms.values(), f"each dot is a seed over {episodes} fresh episodes")
     return Figure("After fine-tuning", plot.render(alt + _references(result)), caption)
 
 
@@ -210,7 +210,7 @@ def variants(task: str, arm: str, results: Mapping[str, LoopResult], style: Styl
     everyone = [a for r in results.values() if task in r.tasks for a in r.tasks[task].arms.values()]
     limits = extent([formats.scale(metric) * x for a in everyone for x in _known(a)])
     plot = rows_plot(rows, unit, {}, limits=limits)
-    return Figure(arm, plot.render(alt), _caption(behind, "dots are seeds"))
+    return Figure(arm, plot.render(alt), caption_of(behind, "dots are seeds"))
 
 
 def rows_plot(
@@ -290,7 +290,8 @@ def _references(result: TaskResult) -> str:
     return f"For reference, {formats.listing(said)}." if said else ""
 
 
-def _caption(behind: Iterable[ArmResult], last: str) -> str:
+def caption_of(behind: Iterable[ArmResult], last: str) -> str:
+    """How many seeds, env steps and updates stand behind a figure, and a last word on it."""
     arms = list(behind)
     counts = sorted({len(_known(arm)) or len(arm.seeds) for arm in arms})
     seeds = "–".join(map(str, dict.fromkeys([counts[0], counts[-1]])))

@@ -20,6 +20,7 @@ from tasks.contract import TaskError
 Row = dict[str, Any]
 
 REFERENCES = ("random", "oracle")
+SEEN = "final-seen"  # the final agent on the levels it was trained on, where `tasks.levels` is set
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Evaluation:
     episodes: tuple[Row, ...]
 
     def at(self, checkpoint: str) -> tuple[Row, ...]:
-        """The episodes played from `start`, `final`, `random` or `oracle`."""
+        """The episodes played from `start`, `final`, `final-seen`, `random` or `oracle`."""
         return tuple(row for row in self.episodes if row.get("checkpoint") == checkpoint)
 
 

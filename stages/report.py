@@ -26,6 +26,7 @@ from stages import (
     exploration_figures,
     figures,
     formats,
+    level_figures,
     palette,
     report_videos,
     run_figures,
@@ -53,6 +54,7 @@ class TaskView:
     finals: Figure | None
     effects: Figure | None
     achievements: Figure | None
+    levels: Figure | None
     films: list[Film]
 
 
@@ -178,6 +180,7 @@ def task_view(
         if design
         else None,
         achievements=run_figures.achievements(name, result, styles),
+        levels=level_figures.seen_and_unseen(name, result, styles, results.levels),
         films=report_videos.of_task(loop, name, result, report),
     )
 
@@ -208,6 +211,8 @@ def variant_figures(
     found = []
     for task in tasks:
         pictures = [figures.variants(task, arm, results.variants, styles[arm]) for arm in styles]
+        for arm in styles:
+            pictures += level_figures.generalisation(task, arm, results.variants)
         if any(pictures):
             found.append((task, [picture for picture in pictures if picture]))
     return found

@@ -36,6 +36,14 @@ class CurvePoint(Result):
     seeds: int
 
 
+class SeenResult(Result):
+    """The final agent on the levels that it was trained on, where `tasks.levels` is set."""
+
+    iqm: float
+    interval: Interval
+    by_seed: dict[int, float]
+
+
 class ArmResult(Result):
     """One arm on one task."""
 
@@ -43,6 +51,7 @@ class ArmResult(Result):
     seeds: list[SeedResult]
     iqm: float | None = Field(description="Interquartile mean of the seeds' final values.")
     interval: Interval = Field(description="95 % bootstrap; null below two seeds.")
+    seen: SeenResult | None = Field(None, description="On the levels of the training.")
     area_under_curve: float | None = Field(description="Interquartile mean over seeds.")
     area_under_curve_interval: Interval
     env_steps: int | None = Field(description="Env steps of fine-tuning; exploration's apart.")
@@ -133,6 +142,7 @@ class LoopResult(Result):
     tasks: dict[str, TaskResult]
     aggregate: Aggregate | None
     exploration: ExplorationResult | None
+    levels: int | None = Field(None, description="Levels of the training; null without any.")
     missing: list[str] = Field(description="What the run has yet to do, a line each.")
 
 

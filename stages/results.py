@@ -59,6 +59,7 @@ def loop_results(loop: Loop) -> LoopResult:
         tasks=tasks,
         aggregate=aggregate(tasks, loop.arms),
         exploration=exploration_result(loop),
+        levels=loop.study.get("tasks", {}).get("levels"),
         missing=missing(loop),
     )
 

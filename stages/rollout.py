@@ -13,7 +13,7 @@ from stages.episodes import EpisodeCounter, metric_value
 from stages.settings import Study
 from stages.training_loop import environment_seeds
 from tasks import registry
-from tasks.contract import TaskSpec
+from tasks.contract import MASK, TaskSpec
 from tasks.vector import Vector, make_vector
 
 Chooser = Callable[[Rows, int], np.ndarray]
@@ -108,7 +108,11 @@ class Examination:
     def random_chooser(self) -> Chooser:
         """Uniform actions."""
         seed = environment_seeds("evaluate/random", 0, 1)[0]
-        return lambda rows, count: random_actions(self.spec.action, self.number, seed, count)
+
+        def choose(rows: Rows, count: int) -> np.ndarray:
+            return random_actions(self.spec.action, self.number, seed, count, rows.get(MASK))
+
+        return choose
 
     def oracle_chooser(self) -> Chooser:
         """The task's scripted policy."""

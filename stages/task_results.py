@@ -1,11 +1,11 @@
 """The results of one task: its arms, their comparisons and the 2 x 2 design."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from stages import design, scores, statistics
-from stages.records import REFERENCES, Loop, Training
+from stages.records import REFERENCES, SEEN, Evaluation, Loop, Training
 from stages.result_types import (
     ArmResult,
     Comparison,
@@ -13,6 +13,7 @@ from stages.result_types import (
     DesignResult,
     Effect,
     SeedResult,
+    SeenResult,
     TaskResult,
 )
 from stages.settings import Arm
@@ -84,6 +85,7 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         seeds=seeds,
         iqm=final.value if final else None,
         interval=final.interval if final else None,
+        seen=_seen(evaluations, metric),
         area_under_curve=area.value if area else None,
         area_under_curve_interval=area.interval if area else None,
         env_steps=most(table.env_steps for table in transfers.values()),
@@ -93,6 +95,14 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         achievements=(scores.achievement_shares(episodes) or None) if metric == "score" else None,
         training_score=_training_score(transfers.values()) if metric == "score" else None,
     )
+
+
+def _seen(evaluations: Mapping[int, Evaluation], metric: Metric) -> SeenResult | None:
+    """The final agents on the levels of their training; None where there was no such evaluation."""
+    values = {seed: scores.value_of(e.at(SEEN), metric) for seed, e in sorted(evaluations.items())}
+    known = {seed: value for seed, value in values.items() if value is not None}
+    found = _estimate(list(known.values()))
+    return found and SeenResult(iqm=found.value, interval=found.interval, by_seed=known)
 
 
 def _training_score(transfers: Iterable[Training]) -> float | None:

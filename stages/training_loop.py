@@ -30,7 +30,7 @@ from stages.metrics import Metrics, MetricsError, Progress, Stopwatch, plain
 from stages.replay import Replay, ReplayError
 from stages.settings import Study, planned_updates
 from stages.training_step import TrainingState, build_step, faded, initial_state, place
-from tasks.contract import TaskSpec
+from tasks.contract import MASK, TaskSpec
 from tasks.group import empty_rows
 from tasks.vector import TaskFault, make_vector
 
@@ -229,7 +229,8 @@ class TrainingLoop:
             with self.watch("policy"):
                 return self.prior(self.plan.prior, self.rows, count)
         if steps < self.plan.random_steps or self._random_only():
-            return random_actions(self.spec.action, self.number, self._noise_seed, count)
+            mask = self.rows.get(MASK)
+            return random_actions(self.spec.action, self.number, self._noise_seed, count, mask)
         # What the heads have not learnt yet cannot be planned for: until then the policy acts.
         plan = self.actor.planner != "none" and self.counters.updates > 0
         kind = "plan" if plan else "act"
@@ -252,7 +253,7 @@ class TrainingLoop:
         return self.plan.stage == "explore" and self.agent.explorer is None
 
     def _replay_row(self, actions: np.ndarray) -> dict[str, np.ndarray]:
-        row = {name: self.rows[name] for name in self.spec.observation}
+        row = {name: self.rows[name] for name in self._kept}
         read = self.plan.stage != "explore"  # exploration's rewards are never read
         row["reward"] = self.rows["reward"] if read else np.zeros_like(self.rows["reward"])
         self._check_reach(row["reward"])
@@ -342,6 +343,8 @@ class TrainingLoop:
                 shape = (training.updates_per_call, shared)
                 old = self.plan.rehearsal.sample(rng, shape, length)
                 old["reward_known"] = np.zeros((*shape, length), np.float32)
+                if MASK in batches and MASK not in old:  # of an exploration without masks
+                    old[MASK] = np.ones((*shape, length, self.spec.action.size), bool)
                 batches = {k: np.concatenate([v, old[k]], 1) for k, v in batches.items()}
             del batches["is_last"]  # kept on disk, of no use to a loss
             return place(batches)
@@ -481,10 +484,15 @@ class TrainingLoop:
         self.metrics = Metrics(self.folder / "metrics.jsonl", keep_bytes)
         self._exits.callback(self.metrics.close)
 
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """The keys of an observation that are replayed."""
+        return (*self.spec.observation, *([MASK] if self.spec.masked else []))
+
     def _empty_replay(self) -> Replay:
         """A replay for rows as `_replay_row` makes them."""
         rows = empty_rows(self.spec, 1)
-        names = (*self.spec.observation, "reward", "is_first", "is_last", "is_terminal")
+        names = (*self._kept, "reward", "is_first", "is_last", "is_terminal")
         row = {name: rows[name][0] for name in names}
         row["action"] = np.zeros(self.spec.action.size, np.float32)
         settings, folder = self.study.replay, self.folder / "replay"

@@ -18,9 +18,9 @@ Log keys with a meaning to the report:
     log/achievements  float32 [achievements], counts in this episode (Crafter)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -107,6 +107,18 @@ class VectorTasks(Protocol):
     def snapshot(self) -> dict[str, Any]: ...  # JSON-able + arrays: seeds, episodes, actions
     def restore(self, snapshot: dict[str, Any]) -> dict[str, np.ndarray]: ...  # -> current rows
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class PureTask(Protocol):
+    """A task whose step is a pure function of JAX arrays, so that one can plan in it. It takes one
+    unbatched sample and has a hash; `action` is as agents give it, `key` a random key."""
+
+    def read(self, observation: Mapping[str, Any]) -> Any: ...  # the state that is observed
+    def observe(self, state: Any) -> dict[str, Any]: ...
+    def step(self, state: Any, action: Any, key: Any) -> tuple[Any, Any, Any]:
+        """The next state, the reward, and whether the episode terminates."""
+        ...
 
 
 def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSpec:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks import registry
 from tasks.adapters import oracle_action
-from tasks.contract import TaskSpec
+from tasks.contract import MASK, TaskSpec
 from tasks.settings import TaskOptions
 
 Rows = dict[str, np.ndarray]
@@ -39,10 +39,12 @@ class Replay:
 
 
 def empty_rows(spec: TaskSpec, number: int) -> Rows:
-    """Zeroed rows of a batch: observations, log keys, mask, reward and flags."""
+    """Zeroed rows of a batch: observations, log keys, reward, flags; a mask that allows all."""
     rows = {
         key: np.zeros((number, *array.shape), array.dtype) for key, array in spec.arrays.items()
     }
+    if spec.masked:
+        rows[MASK][:] = True
     rows["reward"] = np.zeros(number, np.float32)
     rows |= {flag: np.zeros(number, bool) for flag in FLAGS}
     return rows

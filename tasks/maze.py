@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tasks.adapters import mask_space, observation_space
-from tasks.contract import MASK, SpecExtras
+from tasks.contract import MASK, PureTask, SpecExtras
 from tasks.settings import MOST_LEVELS, TaskOptions
 from tasks.suite import Suite
 
@@ -135,6 +135,12 @@ def _oracle(env: Maze) -> np.ndarray:
     return env.simulator.oracle()
 
 
+def _pure(task: str, variant: str) -> PureTask:
+    from tasks.maze_model import MazeModel  # late, as above
+
+    return MazeModel(SIZES[variant].side, KINDS[task].rewarded)
+
+
 SUITE = Suite(
     name="maze",
     description="pellets, an exit and a ghost between walls, by level seed; fast, our own",
@@ -142,4 +148,5 @@ SUITE = Suite(
     variants=tuple(SIZES),
     levels=True,
     make=Maze,
+    pure=_pure,
 )

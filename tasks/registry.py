@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tasks import adapters, factories
-from tasks.contract import TaskError, TaskSpec, spec_of
+from tasks.contract import PureTask, TaskError, TaskSpec, spec_of
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -117,6 +117,21 @@ def check(name: str) -> None:
             factories.check_file(name, Path(parts.head), parts.tail)
         case "module":
             factories.check_module(name, parts.head, parts.tail)
+
+
+def pure(name: str) -> PureTask:
+    """A task as a pure function of its `state` observations.
+
+    Raises:
+        TaskError: the name is unknown, or the task's step is no pure function.
+    """
+    check(name)
+    parts = parse(name)
+    suite = _suite(parts.head) if parts.kind == "suite" else None
+    if suite is None or suite.pure is None:
+        able = ", ".join(other for other, found in suites().items() if found.pure)
+        raise TaskError(f"task {name!r}: its step is no pure function; suites where it is: {able}")
+    return suite.pure(parts.tail, parts.variant or default_variant(suite))
 
 
 def make(name: str, options: TaskOptions) -> gymnasium.Env:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import gymnasium
 
+from tasks.contract import PureTask
 from tasks.settings import TaskOptions
 
 
@@ -31,5 +32,7 @@ class Suite:
     make: Callable[[str, str, TaskOptions], gymnasium.Env]
     variants: tuple[str, ...] = ()  # the first is the default
     levels: bool = False  # an episode's level has a seed of its own, as `options.levels` wants it
+    pure: Callable[[str, str], PureTask] | None = None
+    """(task, variant) -> the task as a pure function of its `state` observations, if it is one."""
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Split -> its tasks, as `task` or `task:variant`, without the suite's name."""

@@ -70,6 +70,20 @@ def write_variants(root: Path, lifts: Mapping[str, float], **options: Any) -> Pa
     return root
 
 
+def confine(root: Path, levels: int, lift: float) -> None:
+    """Say of a run that its training was confined to so many levels, on which it is better."""
+    study = root / "study.toml"
+    study.write_text(study.read_text().replace("[tasks]\n", f"[tasks]\nlevels = {levels}\n"))
+    for path in root.glob("evaluate/*/*/seed-*/episodes.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        more = [
+            row | {"checkpoint": "final-seen", "value": lift * row["value"]}
+            for row in rows
+            if row["checkpoint"] == "final"
+        ]
+        write_lines(path, [*rows, *more])
+
+
 def write_study(
     root: Path, *, tasks: Sequence[str], arms: Mapping[str, list[str]], seeds: int, steps: int
 ) -> None:

@@ -12,19 +12,21 @@ from tests import tiny
 
 pytestmark = pytest.mark.slow
 
-TASK = "desk/reach:dense"
+TASKS = {"simulator": ("maze/free", "maze/collect")}
 MCTS = {"learn": "mcts", "collect": "mcts", "evaluate": "mcts"}
 SEARCH = {"search": {"simulations": 3, "actions": 4, "considered": 2}}
 
 
 def study_of(world_model: str) -> Study:
     carry = ["world_model", "curious_policy"] if world_model == "muzero" else ["curious_policy"]
+    free, task = TASKS.get(world_model, ("desk/free", "desk/reach:dense"))
     return tiny.study(
-        TASK,
+        task,
+        tasks={"explore": free},
         agent={"world_model": world_model},
         muzero={"latent": 12, "unroll": 2, "projection": 8},
         learning={"n_steps": 2},
-        planning=SEARCH | (MCTS if world_model == "muzero" else {}),
+        planning=SEARCH | (MCTS if world_model != "none" else {}),
         transfer={"arms": {"scratch": {}, "both": {"carry": carry}}},
     )
 
@@ -37,12 +39,13 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [row for row in json_lines(folder / "metrics.jsonl") if row["kind"] != "time"]
 
 
-@pytest.mark.parametrize("world_model", ["muzero", "none"])
+@pytest.mark.parametrize("world_model", ["muzero", "simulator", "none"])
 def test_all_stages(world_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of(world_model)
     explored = explore.run(study, explore.Inputs(0), tmp_path / "explore")
     assert (explored / "open_loop.npz").exists() is (world_model == "muzero")
-    inputs = transfer.Inputs(TASK, "both", 0, explored)
+    task = study.tasks.transfer[0]
+    inputs = transfer.Inputs(task, "both", 0, explored)
     whole = transfer.run(study, inputs, tmp_path / "whole")
 
     source, start = digests(explored / "checkpoint"), digests(whole / "start")
@@ -75,6 +78,6 @@ def test_all_stages(world_model: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert rows(tmp_path / "stopped") == rows(whole)
 
     folder = tmp_path / "evaluate"
-    evaluate.run(study, evaluate.Inputs(TASK, "both", 0, whole), folder)
+    evaluate.run(study, evaluate.Inputs(task, "both", 0, whole), folder)
     found = json_lines(folder / "episodes.jsonl")
     assert {row["planner"] for row in found} == {study.planning.evaluate}

@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {"assets": 0, "tasks": 1, "world_models": 2, "policies": 3, "stages": 4, "pipeline": 5}
 NO_JAX = {"jax", "jaxlib", "equinox", "optax", "orbax", "jaxtyping"}
-WITH_JAX = {f"maze_{part}.py" for part in ("levels", "oracle", "rules", "simulator", "views")}
+WITH_JAX = {
+    f"maze_{part}.py" for part in ("levels", "model", "oracle", "rules", "simulator", "views")
+}
 
 
 def imported(source: str) -> Iterator[tuple[int, str]]:

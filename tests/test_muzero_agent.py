@@ -11,9 +11,10 @@ import pytest
 
 from policies.agent import act, agent_loss, fresh_memory
 from policies.components import COMPONENTS
-from policies.muzero import MuZeroAgent, Targets
+from policies.muzero import MuZeroAgent
 from policies.planners import build_planner
 from policies.returns import n_step_returns
+from policies.search_agent import MOST, Targets, taken
 from policies.settings import PlanningSettings
 from policies.slow import followed
 from stages import checkpoints
@@ -71,13 +72,13 @@ def test_losses_of_the_heads_by_hand() -> None:
     targets = Targets(jnp.full((3, 4), 1.5), choices, weights)
 
     def losses(batch: dict, targets: Targets) -> Any:
-        return agent.head_losses(agent, batch, unrolled, targets, False)
+        return agent.head_losses(batch, unrolled, targets, False)
 
     found, metrics = eqx.filter_jit(losses)(batch, targets)
     assert float(found["policy"]) == pytest.approx(np.log(3), rel=1e-4)
     assert float(found["value"]) == pytest.approx(np.log(15), rel=1e-4)
     assert float(metrics["actor/entropy"]) == pytest.approx(np.log(3), rel=1e-4)
-    assert float(metrics["search/weight"]) == pytest.approx(0.5)
+    assert float(metrics["target/weight"]) == pytest.approx(0.5)
     unknown = batch | {"reward_known": jnp.zeros(SHAPE)}
     assert eqx.filter_jit(losses)(unknown, targets)[0]["value"] == 0
 
@@ -91,7 +92,7 @@ def test_targets_stop_at_what_is_known() -> None:
     @eqx.filter_jit
     def targets(agent: MuZeroAgent) -> Targets:
         seen = agent.model.encode(batch)
-        return agent.targets(batch, seen, 2, 0.0, KEY)
+        return agent.targets(batch, seen, seen, 2, 0.0, KEY)
 
     fresh_head = targets(agent)
     np.testing.assert_allclose(fresh_head.value, 0.0, atol=1e-4)  # all heads begin at zero
@@ -107,11 +108,34 @@ def test_a_share_is_searched() -> None:
     agent, batch = fresh(learning=learning), tiny.batch(*SHAPE)
 
     def targets(agent: MuZeroAgent) -> Targets:
-        return agent.targets(batch, agent.model.encode(batch), 2, 0.0, KEY)
+        seen = agent.model.encode(batch)
+        return agent.targets(batch, seen, seen, 2, 0.0, KEY)
 
     found = eqx.filter_eval_shape(targets, agent)
     assert found.weights.shape[0] == 1
     assert found.value.shape == (3, 4)
+
+
+def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
+    """Without search: exp(advantage / spread), of actions that led somewhere, 1 on average."""
+    batch = tiny.batch(2, 4)
+    batch["is_first"] = jnp.array([[False] * 4, [False, True, False, False]])  # nothing came of one
+    values = jnp.array([[1.0, 0, 0, 0], [5.0, 1, 0, 0]])
+    returns = jnp.array([[3.0, 4.0], [0.0, 1.0]])
+    better = np.array([2.0, 4.0, 0.0])
+    expected = np.exp(better / better.std())
+    expected /= expected.mean()
+    actions, weights = taken(batch, returns, values, 2)
+    np.testing.assert_array_equal(actions[:, :, 0], batch["action"][:, :2])
+    np.testing.assert_allclose(weights[..., 0].ravel(), [*expected[:2], 0, expected[2]], rtol=1e-4)
+    unknown = jnp.array([[0.0] * 4, [1.0] * 4])
+    _, weights = taken(batch, returns, values, 2, unknown)
+    np.testing.assert_allclose(weights[..., 0], [[0, 0], [0, 1]], atol=1e-5)
+    _, flat = taken(batch, values[:, :2], values, 2)  # no better than expected: all the same
+    np.testing.assert_allclose(flat[..., 0], [[1, 1], [0, 1]], atol=1e-5)
+    lucky = jnp.zeros((1, 100)).at[0, 0].set(50.0)
+    _, cut = taken(tiny.batch(1, 101), lucky, jnp.zeros((1, 101)), 100)
+    assert float(jnp.log(cut[0, 0, 0] / cut[0, 1, 0])) == pytest.approx(MOST, rel=1e-3)
 
 
 CASES = [  # stage, curiosity, curious, learn

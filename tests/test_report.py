@@ -127,6 +127,26 @@ def test_crafter_shows_its_achievements(tmp_path: Path) -> None:
     assert "On crafter/reward, carrying both beat scratch: IQM score" in words
 
 
+def test_generalisation_is_a_curve_over_levels(tmp_path: Path) -> None:
+    """A line per family of variants on unseen levels and on those of the training, and a table."""
+    names = {f"{kind}-{n}": lift for kind, lift in (("none", 0.5), ("spr", 1.0)) for n in (10, 100)}
+    root = synthetic_run.write_variants(
+        tmp_path, names, tasks=DESK[:1], arms={"scratch": []}, seeds=2, videos=False
+    )
+    for name in names:
+        synthetic_run.confine(root / name, int(name.split("-")[1]), 1.5)
+    text = report.run(root).read_text()
+    words = plain(text)
+    assert Outline(text).unnamed == []
+    for where in ("Unseen levels", "Levels of the training"):
+        said = re.search(rf"{where} on desk/push_left:sparse, by how many levels[^\"]*", text)
+        assert said is not None
+        assert re.search(r"none [^;]*with 10, [^;]*with 100; spr [^;]*with 10,", said[0])
+    assert words.count("On the levelsof the training") == len(names)  # heads of columns
+    assert "scratch, seen" in words
+    assert "scratch, unseen" in words
+
+
 def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     root = synthetic_run.write_variants(
         tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False

@@ -263,3 +263,19 @@ def test_variants_stand_side_by_side(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="no run here"):
         results.collect(tmp_path)
+
+
+def test_levels_of_the_training_stand_beside_unseen_ones(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    assert study(root).tasks[PUSH].arms["both"].seen is None
+    synthetic_run.confine(root, 10, 1.5)
+    found = study(root)
+    assert found.levels == 10
+    both = found.tasks[PUSH].arms["both"]
+    assert both.seen is not None
+    assert both.iqm is not None
+    assert both.interval is not None
+    finals = {row.seed: 1.5 * (row.final or 0.0) for row in both.seeds}
+    assert both.seen.by_seed == pytest.approx(finals)
+    assert both.seen.iqm == pytest.approx(1.5 * both.iqm)
+    assert both.seen.interval == pytest.approx([1.5 * x for x in both.interval])

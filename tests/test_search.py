@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from policies import candidates
 from policies.actor import Actor, Choice, ClippedNormal
-from policies.search import Found, improved, look_ahead, search
+from policies.search import Found, improved, search
 from policies.settings import SearchSettings
 from tasks.contract import ActionSpec
 from tests import tiny
@@ -117,8 +117,6 @@ def test_a_tree_where_the_greedy_arm_is_wrong() -> None:
     who = actor(size=2)
     assert (find(LATER, who).action.argmax(-1) == 1).all()
     assert (find(LATER, who, SETTINGS.model_copy(update={"depth": 1})).action.argmax(-1) == 0).all()
-    near = eqx.filter_jit(look_ahead)(Walk(), who, LATER, jnp.zeros((4, 3)), KEY, SETTINGS)
-    assert (near.weights.argmax(-1) == 0).all()
 
 
 def test_a_quadratic_reward_is_climbed_the_higher_the_more_is_tried() -> None:
@@ -202,17 +200,6 @@ def test_the_improved_policy_by_hand() -> None:
     weights = np.array([0.5, 0.25 * np.exp(scale), 0.25 * np.exp(scale / 2)])
     found = improved(prior, values, SETTINGS)
     np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-5)
-
-
-def test_one_step_values_by_hand() -> None:
-    who = actor(size=2)
-    found = eqx.filter_jit(look_ahead)(Walk(), who, BANDIT, jnp.zeros((2, 3)), KEY, SETTINGS)
-    np.testing.assert_array_equal(found.actions[0], np.eye(2))
-    values = jnp.array([0.1, 0.9])
-    prior = candidates.propose(who(jnp.zeros(3)), jnp.zeros((2, 2)), SETTINGS).prior
-    weights = improved(prior, values, SETTINGS)
-    np.testing.assert_allclose(found.weights[1], weights, rtol=1e-4)
-    np.testing.assert_allclose(found.value, (weights * values).sum(), rtol=1e-4)
 
 
 def test_a_second_search_compiles_nothing() -> None:

@@ -69,6 +69,26 @@ def test_a_ready_made_study_runs_to_its_report(name: str, tmp_path: Path) -> Non
             assert (digest == explored[component]) == (component in carried), (start, component)
 
 
+@pytest.mark.slow
+def test_a_study_with_variants_runs_to_its_report(tmp_path: Path) -> None:
+    """Two kinds of actions, five roles of planning, one report."""
+    out = tmp_path / "run"
+    done = craik("run", "planning-roles", "--preset", "smoke", "--out", str(out), "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert (out / "report" / "index.html").stat().st_size > 10_000
+    results = json.loads((out / "report" / "results.json").read_text())
+    assert len(results["variants"]) == 5
+    for name, variant in results["variants"].items():
+        assert list(variant["tasks"]) == ["maze/collect", "desk/reach:dense"]
+        for task in variant["tasks"].values():
+            assert task["arms"]["scratch"]["iqm"] is not None
+            assert task["arms"]["scratch"]["updates"] > 0
+        for path in (out / name).glob("evaluate/*/scratch/seed-0/episodes.jsonl"):
+            planner = "mcts" if name == "Learn-Data-Eval" else "none"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            assert {row["planner"] for row in rows} == {planner}
+
+
 CELL = """
 import gymnasium
 

@@ -1,0 +1,166 @@
+"""Agents that learn value and policy from real steps, with a model to search in or without search.
+
+    values    n-step returns of the rewards that came, for every step of an unroll
+    policy    by `planning.learn`:
+              mcts   the search's weights over the actions it tried (reanalyse, arXiv 2104.06294)
+              none   the actions that were taken, weighed by how much better they turned out
+
+Without search the policy's update is advantage-weighted regression (arXiv 1910.00177): the
+log-likelihood of an action taken, times exp(advantage / its spread over the batch), the advantage
+being the n-step return less the slow value. It is chosen over a likelihood-ratio policy gradient
+because the actions come from a replay, of policies that have changed since, and where collecting
+plans from a search: what chance they were taken with, the ratio's denominator, nobody knows. The
+model takes no part in it but through the latents that it shapes.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from policies.components import objective_of
+from policies.returns import n_step_returns
+from policies.search import search
+from policies.settings import PlanningSettings
+from policies.slow import SlowAgent
+from tasks.contract import MASK
+from world_models.contract import Batch, State
+from world_models.muzero import mean_of
+from world_models.windows import own_episode, spans
+
+MOST = 3.0  # advantages beyond it, in spreads, weigh no more (e^3 is 1910.00177's clip at 20)
+LEAST_SPREAD = 0.1  # so that a fresh critic's noise is not stretched to advantages
+
+
+class Targets(NamedTuple):
+    """What the heads learn: `value` of every step that an unroll may reach, and of M sequences the
+    `actions` to be made likelier at the first R steps, by `weights`."""
+
+    value: Float[Array, "b rk"]
+    actions: Float[Array, "m r n a"]
+    weights: Float[Array, "m r n"]
+
+
+class SearchAgent(SlowAgent):
+    """Targets and losses of an actor and a critic that read features of a model."""
+
+    planning: PlanningSettings = eqx.field(static=True)
+
+    def targets(
+        self,
+        batch: Batch,
+        states: State,
+        seen: Float[Array, "b t f"],
+        roots: int,
+        bonus_weight: float | Float[Array, ""] | None,
+        key: PRNGKeyArray,
+    ) -> Targets:
+        """Targets by this agent, usually the slow one, whose `states` and features `seen` are.
+
+        The search's value takes the place of the head's where a searched step is bootstrapped from.
+        Consumes `key`.
+        """
+        values = jax.vmap(jax.vmap(self.critic))(seen).mean()
+        paid = self.paid(batch, seen, bonus_weight)
+
+        def returns(values: Float[Array, "b t"]) -> Float[Array, "b rk"]:
+            ends = batch["is_first"], batch["is_terminal"]
+            discount, steps = self.behaviour.discount, self.learning.n_steps
+            return n_step_returns(paid, values, *ends, discount, steps)
+
+        if self.planning.learn == "none":
+            came = returns(values)
+            known = batch.get("reward_known") if bonus_weight is not None else None
+            return Targets(came, *taken(batch, came, values, roots, known))
+
+        share = max(1, round(self.learning.reanalyse * seen.shape[0]))
+        mask = batch.get(MASK)
+
+        def flat(x: Array) -> Array:
+            return x[:share, :roots].reshape(-1, *x.shape[2:])
+
+        def folded(x: Array) -> Array:
+            return x.reshape(share, roots, *x.shape[1:])
+
+        found = search(
+            self.model,
+            self.actor,
+            objective_of(self, bonus_weight),
+            jax.tree.map(flat, states),
+            key,
+            self.planning.search,
+            greedy=False,
+            invalid=None if mask is None else ~flat(mask),
+        )
+        values = values.at[:share, :roots].set(folded(found.value))
+        return Targets(returns(values), folded(found.actions), folded(found.weights))
+
+    def head_losses(
+        self, batch: Batch, unrolled: Float[Array, "b r k1 f"], targets: Targets, exploring: bool
+    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
+        """Losses of value and policy along an unroll, and what to tell of them.
+
+        The value of a sequence whose rewards are not known (`reward_known`) is not learnt.
+        """
+        roots, ahead = unrolled.shape[1], unrolled.shape[2] - 1
+        valid = own_episode(batch["is_first"], roots, ahead)
+        values = jax.vmap(jax.vmap(jax.vmap(self.critic)))(unrolled)
+        wanted = spans(targets.value, roots, ahead + 1)
+        counts = valid.astype(jnp.float32)
+        if "reward_known" in batch and not exploring:
+            counts *= batch["reward_known"][:, :1, None]
+        value = mean_of(-values.log_prob(wanted), counts)
+
+        near = min(ahead, roots - 1) + 1  # steps of an unroll that have a target
+        number = targets.weights.shape[0]
+        policy = jax.vmap(jax.vmap(jax.vmap(self.actor)))(unrolled[:number, :, :near])
+        room = ((0, 0), (0, near - 1))
+        actions = spans(jnp.pad(targets.actions, (*room, (0, 0), (0, 0))), roots, near)
+        weights = spans(jnp.pad(targets.weights, (*room, (0, 0))), roots, near)
+        ended = spans(batch["is_terminal"], roots, near)[:number]
+        inside = jnp.arange(roots)[:, None] + jnp.arange(near) < roots
+        counts = (valid[:number, :, :near] & ~ended & inside).astype(jnp.float32)
+        likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(actions)
+        metrics = {
+            "actor/entropy": mean_of(policy.entropy(), counts),
+            "actor/strain": mean_of(policy.strain(), counts),
+            "value/mean": values.mean().mean(),
+            "return/mean": targets.value.mean(),
+            "target/weight": targets.weights.max(-1).mean(),
+        }
+        losses = {"value": value, "policy": mean_of(-(weights * likely).sum(-1), counts)}
+        return losses, metrics
+
+    def weighed(
+        self, losses: dict[str, Float[Array, ""]], metrics: dict[str, Any]
+    ) -> Float[Array, ""]:
+        """The sum of `head_losses`, by the weights of the settings."""
+        s, b = self.learning, self.behaviour
+        total = s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
+        return total - b.entropy * metrics["actor/entropy"] + b.strain * metrics["actor/strain"]
+
+
+def taken(
+    batch: Batch,
+    returns: Float[Array, "b rk"],
+    values: Float[Array, "b t"],
+    roots: int,
+    known: Float[Array, "b t"] | None = None,
+) -> tuple[Float[Array, "b r 1 a"], Float[Array, "b r 1"]]:
+    """The actions that were taken at the first `roots` steps, and how much each is to count: 1 on
+    average over those that led somewhere, 0 for those after an episode's last step, or in sequences
+    whose rewards are not `known`."""
+    acted: Bool[Array, "b r"] = ~(
+        batch["is_first"][:, 1 : roots + 1] | batch["is_terminal"][:, :roots]
+    )
+    counts = acted.astype(jnp.float32)
+    if known is not None:
+        counts *= known[:, :1]
+    better = returns[:, :roots] - values[:, :roots]
+    variance = mean_of(jnp.square(better - mean_of(better, counts)), counts)
+    spread = jnp.maximum(jnp.sqrt(variance), LEAST_SPREAD)
+    weights = jnp.exp(jnp.minimum(better / spread, MOST))
+    weights = counts * weights / jnp.maximum(mean_of(weights, counts), 1e-8)
+    return batch["action"][:, :roots, None], weights[..., None]

@@ -1,0 +1,110 @@
+"""The studies of the MuZero family: what their variants vary, and who searches when."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+from pipeline.settings import load_study
+from policies import planners, search_agent
+from policies.agent import act, agent_loss, fresh_memory
+from policies.planners import build_planner
+from policies.search import search
+from stages.explore import fresh_agent
+from stages.settings import Study
+from tasks import registry
+from tests import tiny
+
+KEY = jax.random.key(0)
+# update targets, training actions and test actions from search (2011.04021, table 1)
+ROLES = {
+    "One-Step": (False, False, False),
+    "Learn": (True, False, False),
+    "Data": (False, True, False),
+    "Learn-Data": (True, True, False),
+    "Learn-Data-Eval": (True, True, True),
+}
+PRESETS = pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
+
+
+def searches(study: Study, task: str, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, ...]:
+    """Whether an update, a training step and a test step search; their programs are traced."""
+    calls: list[None] = []
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(search_agent, "search", spy)
+    monkeypatch.setattr(planners, "search", spy)
+    spec = registry.spec(task, study.tasks)
+    agent = fresh_agent(study, spec, 0, "transfer", curious=False)
+    batch = tiny.batch(2, 16, observation=spec.observation, action=spec.action)
+    seen = {name: batch[name][:, 0] for name in spec.observation}
+
+    def update(agent: Any) -> jax.Array:
+        return agent_loss(agent, batch, KEY, stage="transfer", dtype=jnp.dtype("float32"))[0]
+
+    def step(planner: Any, greedy: bool) -> Any:
+        chosen = build_planner(planner, study.planning)
+        memory = fresh_memory(agent, 2, chosen)
+        first = jnp.ones(2, bool)
+        return lambda agent: act(agent, memory, seen, first, KEY, planner=chosen, greedy=greedy)[0]
+
+    found = []
+    roles = study.planning
+    for program in (update, step(roles.collect, False), step(roles.evaluate, True)):
+        calls.clear()
+        eqx.filter_eval_shape(program, agent)
+        found.append(bool(calls))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_who_searches_when(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = load_study("planning-roles", "smoke")
+    assert list(study.variants) == list(ROLES)
+    variant = study.variants[name]
+    assert searches(variant, variant.tasks.transfer[0], monkeypatch) == ROLES[name]
+
+
+@PRESETS
+def test_the_roles_differ_in_planning_alone(preset: str) -> None:
+    study = load_study("planning-roles", preset)
+    plain = study.variants["One-Step"]
+    kinds = {registry.spec(task, plain.tasks).action.kind for task in plain.tasks.transfer}
+    assert kinds == {"discrete", "continuous"}
+    for variant in study.variants.values():
+        assert variant.model_copy(update={"planning": plain.planning}) == plain
+    assert len(plain.seed_list) == (1 if preset == "smoke" else 3)
+
+
+@PRESETS
+def test_generalisation_crosses_levels_and_losses(preset: str) -> None:
+    study = load_study("generalisation", preset)
+    losses = ("spr", "contrastive", "reconstruction")
+    cells = set()
+    for name, variant in study.variants.items():
+        family, _, levels = str(name).rpartition("-")
+        assert variant.tasks.levels == int(levels)
+        used = [loss for loss in losses if getattr(variant.muzero, f"{loss}_scale") > 0]
+        assert used == ([] if family == "none" else [family])
+        cells.add((family, variant.tasks.levels))
+    families, counts = zip(*cells, strict=True)
+    assert len(cells) == 12
+    assert (len(set(families)), len(set(counts))) == (4, 3)
+
+
+@PRESETS
+def test_transfer_has_four_arms_where_there_is_a_model(preset: str) -> None:
+    study = load_study("transfer-muzero", preset)
+    kinds = [variant.agent.world_model for variant in study.variants.values()]
+    assert kinds == ["rssm", "muzero", "none"]
+    arms = {name: set(variant.transfer.arms) for name, variant in study.variants.items()}
+    assert arms["rssm"] == arms["muzero"] == {"scratch", "model", "policy", "both"}
+    assert arms["control"] == {"scratch", "policy"}
+    muzero, control = study.variants["muzero"], study.variants["control"]
+    assert muzero.training == control.training
+    assert (muzero.behaviour, muzero.learning) == (control.behaviour, control.learning)
