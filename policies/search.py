@@ -106,13 +106,14 @@ def improved(
 ) -> Float[Array, "*b k"]:
     """softmax(prior + sigma(q)): the improved policy where every action's value is known.
 
-    q is rescaled to [0, 1] and multiplied by (50 + visits) x value scale, each having one visit.
-    `invalid` choices have no weight, and what they are worth moves no other's.
+    q is rescaled to a range of 1, or less where its own is below the settings' floor, and
+    multiplied by (50 + visits) x value scale, each having one visit. `invalid` choices have no
+    weight, and what they are worth moves no other's.
     """
     known = jnp.ones(values.shape, bool) if invalid is None else ~invalid
     low = values.min(-1, keepdims=True, where=known, initial=jnp.inf)
     high = values.max(-1, keepdims=True, where=known, initial=-jnp.inf)
-    rescaled = (values - low) / jnp.maximum(high - low, 1e-8)
+    rescaled = (values - low) / jnp.maximum(high - low, settings.value_floor)
     logits = prior + (MAX_VISIT + 1.0) * settings.value_scale * rescaled
     return jax.nn.softmax(jnp.where(known, logits, -jnp.inf))
 
@@ -133,6 +134,7 @@ def _tree_policy(settings: SearchSettings, greedy: bool) -> Any:
             mctx.qtransform_completed_by_mix_value,
             value_scale=settings.value_scale,
             maxvisit_init=MAX_VISIT,
+            epsilon=settings.value_floor,
         ),
     )
 

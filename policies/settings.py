@@ -48,6 +48,12 @@ class SearchSettings(Settings):
     value_scale: float = Field(
         default=0.1, gt=0, description="How far values outweigh the policy (c_scale)."
     )
+    value_floor: float = Field(
+        default=0.1,
+        gt=0,
+        description="Values are stretched to a range of 1 before they are weighed; a range below "
+        "this counts as this, so that no policy is made of a fresh critic's noise.",
+    )
     temperature: float = Field(
         default=1.0, ge=0, description="Of the action drawn while collecting; 0 takes the best."
     )

@@ -4,7 +4,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies.settings import BehaviourSettings
-from world_models.distributions import RootTwoHot
+from world_models.distributions import RootTwoHot, begun_at_zero
 from world_models.layers import MLP
 
 
@@ -16,7 +16,8 @@ class ValueHead(eqx.Module):
 
     def __init__(self, inputs: int, settings: BehaviourSettings, *, key: PRNGKeyArray):
         sizes = {"width": settings.width, "layers": 1}
-        self.net = MLP(inputs, settings.bins, **sizes, output_scale=0.0, key=key)
+        net = MLP(inputs, settings.bins, **sizes, output_scale=0.0, key=key)
+        self.net = begun_at_zero(net)
         self.reach = settings.bin_reach
 
     def __call__(self, features: Float[Array, " f"]) -> RootTwoHot:

@@ -168,3 +168,5 @@ def test_spread_shows_collapse() -> None:
     latents = standardised(jax.random.normal(KEY, (64, 12)))
     assert 0.8 < float(spread(latents)) <= 1.0
     assert float(spread(jnp.broadcast_to(latents[0], (64, 12)))) == pytest.approx(0.0, abs=1e-6)
+    pair = jnp.array([[1.0, -1.0], [-1.0, 1.0]])  # sqrt(8) apart, unrelated ones sqrt(4)
+    assert float(spread(pair)) == pytest.approx(1.0)  # each counts with itself, too

@@ -27,8 +27,8 @@ TRAINING = TrainingSettings(updates_per_call=2)
 SHAPE = (3, 6)  # so that two steps are roots, and one of an unroll's was searched
 
 
-def fresh(**changes: Any) -> Any:
-    return tiny.agent(world_model="muzero", **changes)
+def fresh(*, world_model: str = "muzero", **changes: Any) -> Any:
+    return tiny.agent(world_model=world_model, **changes)
 
 
 def arrays(tree: Any) -> list[jax.Array]:
@@ -62,25 +62,32 @@ def test_slow_copies_follow() -> None:
 
 
 def test_losses_of_the_heads_by_hand() -> None:
-    """A uniform policy over three choices and a flat value lose what a uniform guess loses."""
+    """A uniform policy over three choices loses what a uniform guess loses, and so does a flat
+    value; one that begins at zero loses hardly anything where zero is right."""
     agent = fresh(action=tiny.DISCRETE)
     agent = eqx.tree_at(lambda a: a.actor.net.output.weight, agent, replace_fn=jnp.zeros_like)
+    flat = eqx.tree_at(lambda a: a.critic.net.output.bias, agent, replace_fn=jnp.zeros_like)
     batch = tiny.batch(*SHAPE, action=tiny.DISCRETE)
     unrolled = jax.random.normal(KEY, (3, 2, 3, 12))
     choices = jnp.broadcast_to(jnp.eye(3), (3, 2, 3, 3))
     weights = jnp.broadcast_to(jnp.array([0.2, 0.5, 0.3]), (3, 2, 3))
     targets = Targets(jnp.full((3, 4), 1.5), choices, weights)
 
-    def losses(batch: dict, targets: Targets) -> Any:
+    @eqx.filter_jit
+    def losses(agent: MuZeroAgent, batch: dict, targets: Targets) -> Any:
         return agent.head_losses(batch, unrolled, targets, False)
 
-    found, metrics = eqx.filter_jit(losses)(batch, targets)
+    found, metrics = losses(flat, batch, targets)
     assert float(found["policy"]) == pytest.approx(np.log(3), rel=1e-4)
     assert float(found["value"]) == pytest.approx(np.log(15), rel=1e-4)
     assert float(metrics["actor/entropy"]) == pytest.approx(np.log(3), rel=1e-4)
     assert float(metrics["target/weight"]) == pytest.approx(0.5)
     unknown = batch | {"reward_known": jnp.zeros(SHAPE)}
-    assert eqx.filter_jit(losses)(unknown, targets)[0]["value"] == 0
+    assert losses(flat, unknown, targets)[0]["value"] == 0
+    total = np.exp(5) + 14
+    nothing = targets._replace(value=jnp.zeros((3, 4)))
+    at_zero = float(losses(agent, batch, nothing)[0]["value"])
+    assert at_zero == pytest.approx(np.log(total) - 5, rel=1e-4)
 
 
 def test_targets_stop_at_what_is_known() -> None:
@@ -116,6 +123,7 @@ def test_a_share_is_searched() -> None:
     assert found.value.shape == (3, 4)
 
 
+<<<<<<< HEAD
 def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
     """Without search: exp(advantage / spread), of actions that led somewhere, 1 on average."""
     batch = tiny.batch(2, 4)
@@ -136,6 +144,25 @@ def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
     lucky = jnp.zeros((1, 100)).at[0, 0].set(50.0)
     _, cut = taken(tiny.batch(1, 101), lucky, jnp.zeros((1, 101)), 100)
     assert float(jnp.log(cut[0, 0, 0] / cut[0, 1, 0])) == pytest.approx(MOST, rel=1e-3)
+=======
+@pytest.mark.parametrize("family", ["muzero", "none"])
+def test_a_collapse_is_seen(family: Any) -> None:
+    """`latent/spread` is near 0 where an encoder does not tell one observation from another."""
+    agent = fresh(world_model=family)
+    batch, dtype = tiny.batch(*SHAPE), jnp.dtype("float32")
+
+    @eqx.filter_jit
+    def seen(agent: Any) -> Any:
+        return agent_loss(agent, batch, KEY, stage="transfer", dtype=dtype)[1].metrics
+
+    def collapsed(output: Any) -> Any:
+        bias = jax.random.normal(KEY, output.bias.shape)
+        return eqx.tree_at(lambda o: (o.weight, o.bias), output, (1e-3 * output.weight, bias))
+
+    blind = eqx.tree_at(lambda a: a.encoder.output, agent, replace_fn=collapsed)
+    assert seen(agent)["latent/spread"] > 0.5
+    assert seen(blind)["latent/spread"] < 0.01
+>>>>>>> helper-C
 
 
 CASES = [  # stage, curiosity, curious, learn

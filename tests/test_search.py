@@ -202,6 +202,14 @@ def test_the_improved_policy_by_hand() -> None:
     np.testing.assert_allclose(found, weights / weights.sum(), rtol=1e-5)
 
 
+def test_small_differences_of_value_stay_small() -> None:
+    """Below the floor a range of values is not stretched: noise does not make a policy."""
+    prior, values = jnp.log(jnp.array([0.5, 0.5])), jnp.array([0.0, 0.1 * SETTINGS.value_floor])
+    found = improved(prior, values, SETTINGS)
+    tilt = np.exp(0.1 * 51 * SETTINGS.value_scale)
+    np.testing.assert_allclose(found, [1 / (1 + tilt), tilt / (1 + tilt)], rtol=1e-5)
+
+
 def test_a_second_search_compiles_nothing() -> None:
     compiled = []
 

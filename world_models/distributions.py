@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from world_models.layers import MLP
+
 SLOPE = 1e-3  # of the value transform's linear part, which makes it invertible far out
 
 
@@ -97,6 +99,19 @@ class RootTwoHot(eqx.Module):
 
     def _limit(self) -> Float[Array, ""]:
         return value_transform(symexp(jnp.asarray(self.reach)))
+
+
+ZERO = 5.0  # logit of the zero bin in heads that begin at zero
+
+
+def begun_at_zero(net: MLP) -> MLP:
+    """The head whose logits, zero before, are high in the middle bin, which is exactly zero.
+
+    A uniform distribution has mean zero, too, but all that a head learns at first is then that most
+    of its bins are never met: the same for every state, which draws their latents together.
+    """
+    middle = net.output.bias.shape[0] // 2
+    return eqx.tree_at(lambda n: n.output.bias, net, net.output.bias.at[middle].set(ZERO))
 
 
 def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:

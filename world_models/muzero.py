@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tasks.contract import ArraySpec
 from world_models.contract import Batch, WorldModel
-from world_models.distributions import RootTwoHot
+from world_models.distributions import RootTwoHot, begun_at_zero
 from world_models.layers import MLP, Linear
 from world_models.observations import Observation, ObservationDecoder, ObservationEncoder
 from world_models.self_supervision import Projector, consistency, contrast
@@ -124,10 +124,10 @@ class RewardHead(eqx.Module):
 
     def __init__(self, latent: int, settings: ModelSettings, *, key: PRNGKeyArray):
         keys = jax.random.split(key)
-        self.reward = MLP(
-            latent, settings.bins, width=settings.width, layers=1, output_scale=0.0, key=keys[0]
-        )
-        self.continuation = MLP(latent, 1, width=settings.width, layers=1, key=keys[1])
+        sizes = {"width": settings.width, "layers": 1}
+        reward = MLP(latent, settings.bins, **sizes, output_scale=0.0, key=keys[0])
+        self.reward = begun_at_zero(reward)
+        self.continuation = MLP(latent, 1, **sizes, key=keys[1])
 
 
 class MuZero(eqx.Module):
@@ -283,9 +283,9 @@ def mean_of(x: Float[Array, "*s"], weight: Float[Array, "*s"]) -> Float[Array, "
 
 
 def spread(latents: Float[Array, "*b z"]) -> Float[Array, ""]:
-    """Deviation of each number of a latent over the batch, on average: at most 1, and near 0 where
-    the latents of different states have collapsed into one."""
-    return latents.reshape(-1, latents.shape[-1]).std(0).mean()
+    """Distance between two latents of the batch, root mean square, in that of unrelated ones: near
+    1 where different observations are told apart, near 0 where they have collapsed into one."""
+    return jnp.sqrt(latents.reshape(-1, latents.shape[-1]).var(0).mean())
 
 
 def build_muzero(
