@@ -40,6 +40,7 @@ def jitted_act(
         key: PRNGKeyArray,
         count: int,
         bonus_weight: Any = 0.0,
+        goal: Any = None,
     ) -> tuple[Any, Memory]:
         return act(
             agent,
@@ -50,6 +51,7 @@ def jitted_act(
             planner=chosen,
             greedy=greedy,
             bonus_weight=bonus_weight,
+            goal=goal,
         )
 
     return eqx.filter_jit(call)
@@ -87,12 +89,14 @@ class AgentActor:
         count: int,
         *,
         bonus_weight: np.float32 | float | None = 0.0,
+        goal: Any = None,
         plan: bool = True,
     ) -> np.ndarray:
         """Actions [N, A] for the present rows.
 
         Args:
             bonus_weight: what a planner wants (see `policies.agent.objective_of`).
+            goal: the features [F] of what it is to come to instead.
             plan: whether it is the planner's turn; else the policy acts.
         """
         observation = {name: rows[name] for name in self.keys}
@@ -105,6 +109,7 @@ class AgentActor:
             self.key,
             np.uint32(count),
             bonus_weight,
+            goal,
         )
         return np.asarray(action)
 
