@@ -153,7 +153,7 @@ class Replay:
         """
         for stream in self.streams:
             found = [
-                label({k: rows[k] for k in rows.dtype.names})
+                label({k: rows[k] for k in self.dtype.names or ()})
                 for rows in _episodes(self._held(stream))
             ]
             stream.rewards = np.concatenate([np.zeros(0, np.float32), *found])
