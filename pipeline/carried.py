@@ -54,5 +54,6 @@ def check_fits(path: Path, study: Study, specs: Mapping[str, TaskSpec]) -> None:
                     )
                 )
                 checkpoints.check_agent(path, agent, names)
-    if any(arm.replay_share for arm in study.transfer.arms.values()):
+    arms = study.transfer.arms.values()
+    if any(arm.replay_share or arm.relabelled_updates for arm in arms):
         checkpoints.restore_progress(checkpoints.find(path))

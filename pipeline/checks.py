@@ -253,6 +253,7 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
             arm.prior_steps,
             f"more than transfer.steps = {study.transfer.steps}",
         )
+    _check_relabelled(study, key, arm, where)
     if exploration and study.explore.steps == 0 and needs_exploration(arm):
         raise _fail(
             where,
@@ -263,6 +264,45 @@ def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: boo
         )
 
 
+def _check_relabelled(study: Study, key: Key, arm: Arm, where: Where) -> None:
+    """Whether what an arm does with a relabelled replay goes together."""
+    if study.agent.world_model == "none" and (arm.evaluate or "none") != "none":
+        raise _fail(
+            where,
+            (*key, "evaluate"),
+            arm.evaluate,
+            'agent.world_model is "none", so there is no model to plan with; use "none"',
+        )
+    if not arm.relabelled_updates:
+        if arm.learn != Arm.model_fields["learn"].default:
+            raise _fail(
+                where,
+                (*key, "learn"),
+                list(arm.learn),
+                "for updates on a relabelled replay; set relabelled_updates, too",
+            )
+        return
+    for name, value in (
+        ("prior_steps", arm.prior_steps),
+        ("replay_share", arm.replay_share),
+        ("equal_total", arm.equal_total),
+    ):
+        if value:
+            raise _fail(
+                where, (*key, name), value, "an arm with relabelled_updates takes no env steps"
+            )
+    has = [name for name in COMPONENTS if name != "explorer" or arm.curious]
+    if study.agent.world_model == "none":
+        has = [name for name in has if name in MODEL_FREE]
+    for part in arm.learn:
+        if part not in has:
+            hint = suggestion(part, has)
+            raise _fail(where, (*key, "learn"), part, f"this arm has no such component; {hint}")
+    if not arm.learn:
+        raise _fail(where, (*key, "learn"), [], "name the components that are to learn")
+
+
 def needs_exploration(arm: Arm) -> bool:
     """Whether an arm takes anything from the exploration."""
-    return bool(arm.components) or arm.prior_steps > 0 or arm.replay_share > 0
+    from_replay = arm.replay_share > 0 or arm.relabelled_updates > 0
+    return bool(arm.components) or arm.prior_steps > 0 or from_replay

@@ -217,6 +217,18 @@ def watch(
     start: Annotated[
         bool, typer.Option("--start", help="The agent before its fine-tuning.")
     ] = False,
+    explore: Annotated[
+        bool, typer.Option("--explore", help="The exploring agent, which knows no rewards.")
+    ] = False,
+    goal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GOAL",
+            help="Plan to come to what is shown, without rewards: FILE.npz (what the agent sees, by"
+            " its keys), FILE.png (where it sees images alone), or TASK@STEP[:SEED], what TASK's"
+            " scripted policy shows after STEP steps of this episode (of SEED's).",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="VIDEO", help="The film.")] = Path("watch.mp4"),
     set: SetOption = None,
     as_json: JsonOption = False,
@@ -232,6 +244,8 @@ def watch(
     `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --horizon 8`
 
     `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --hz 20`
+
+    `craik watch runs/desk --explore --seed 0 --planner mppi --horizon 12 --goal desk/reach@70`
     """
     from pipeline import watch as module
 
@@ -248,6 +262,8 @@ def watch(
         overrides=[*(set or ()), *chosen],
         hz=hz,
         start=start,
+        explore=explore,
+        goal=goal,
     )
     if as_json:
         return _json(found)
@@ -447,6 +463,10 @@ def _go(
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list):  # first, least, last
+        return ", ".join(map(_shown, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_shown(inner)}" for name, inner in value.items())
     return "-" if value is None else str(value)
 
 

@@ -95,6 +95,13 @@ class Job:
                 return 0
 
     @property
+    def relabelled_updates(self) -> int:
+        """Updates on an exploration's relabelled replay, in the place of env steps."""
+        if self.stage != "transfer":
+            return 0
+        return self.study.transfer.arms[str(self.arm)].relabelled_updates
+
+    @property
     def curious(self) -> bool:
         """Whether its agent has an explorer."""
         if self.stage == "explore":
@@ -118,6 +125,8 @@ class Graph:
 
 def transfer_steps(study: Study, arm: Arm) -> int:
     """Env steps of fine-tuning that an arm gets."""
+    if arm.relabelled_updates:
+        return 0
     return study.transfer.steps + (study.explore.steps if arm.equal_total else 0)
 
 
@@ -205,7 +214,9 @@ class _Builder:
         row = self.study.transfer.arms[arm]
         drop = _not_planning(self.study, "collect", "learn")
         settings = relevant(self.study, (*_LEARNING, "planning", "evaluate"), drop=drop)
-        settings |= {f"arm.{key}": value for key, value in row.model_dump(mode="json").items()}
+        offline = () if row.relabelled_updates else ("relabelled_updates", "learn")
+        table = row.model_dump(mode="json", exclude={"evaluate", *offline})
+        settings |= {f"arm.{key}": value for key, value in table.items()}
         settings["arm.carry"] = list(row.components)
         settings["transfer.steps"] = transfer_steps(self.study, row)
         inputs, digests, source = self._carried(row, seed)
@@ -237,8 +248,11 @@ class _Builder:
         return (id,), [self.graph.jobs[id].digest], None
 
     def _evaluate(self, transfer: Job) -> None:
-        drop = _not_planning(self.study, "evaluate")
-        settings = relevant(self.study, ("planning", "evaluate"), drop=drop)
+        planner = self.study.evaluated_by(str(transfer.arm))
+        planning = self.study.planning.model_copy(update={"evaluate": planner})
+        study = self.study.model_copy(update={"planning": planning})
+        drop = _not_planning(study, "evaluate")
+        settings = relevant(study, ("planning", "evaluate"), drop=drop)
         id = transfer.id.replace("transfer/", "evaluate/", 1)
         self.graph.jobs[id] = Job(
             id,

@@ -117,6 +117,9 @@ SMOKE: Table = {
 }
 
 
+RELABELLED = 100  # of an arm's `relabelled_updates`, in `smoke`
+
+
 def is_size(key: Key) -> bool:
     """Whether a preset may change this key."""
     match key:
@@ -124,7 +127,7 @@ def is_size(key: Key) -> bool:
             return name in SIZES[""]
         case (*sections, name) if ".".join(map(str, sections)) in SIZES:
             return name in SIZES[".".join(map(str, sections))]
-        case ("transfer", "arms", _, "prior_steps"):
+        case ("transfer", "arms", _, "prior_steps" | "relabelled_updates"):
             return True
     return False
 
@@ -196,6 +199,9 @@ def cap(data: Table, own: Table) -> None:
         own_limit = chosen.get(("transfer", "arms", name, "prior_steps"))
         if isinstance(row, dict) and isinstance(row.get("prior_steps"), int):
             row["prior_steps"] = min(row["prior_steps"], own_limit or max(1, steps // 4))
+        own_limit = chosen.get(("transfer", "arms", name, "relabelled_updates"))
+        if isinstance(row, dict) and isinstance(row.get("relabelled_updates"), int):
+            row["relabelled_updates"] = min(row["relabelled_updates"], own_limit or RELABELLED)
 
 
 def _lowered(value: Any, limit: Any) -> Any:

@@ -123,8 +123,16 @@ def check_specs(study: Study, specs: Specs, outside: bool) -> None:
     """Parts can be carried only between tasks that look and act alike.
 
     Raises:
-        StudyError: an arm carries parts between tasks that do not.
+        StudyError: an arm carries parts between tasks that do not, or is to be taught by what was
+            recorded in a task that cannot tell what it would have paid.
     """
+    for name, arm in study.transfer.arms.items():
+        for task in study.tasks.transfer:
+            if arm.relabelled_updates and not specs[task].can_relabel:
+                raise StudyError(
+                    f"transfer.arms.{name}: {task} does not tell what recorded steps would have"
+                    " paid, as observed here; leave relabelled_updates out, or take another task"
+                )
     source = specs.get(study.tasks.explore)
     carrying = [name for name, arm in study.transfer.arms.items() if needs_exploration(arm)]
     if source is None or outside or not carrying:

@@ -23,6 +23,8 @@ def watch(
     overrides: Sequence[str] = (),
     hz: float | None = None,
     start: bool = False,
+    explore: bool = False,
+    goal: str | None = None,
 ) -> dict[str, Any]:
     """Film one episode of a trained agent; returns what happened.
 
@@ -33,6 +35,8 @@ def watch(
         overrides: `KEY=VALUE` over the run's own settings.
         hz: control steps per second to be held.
         start: the agent before its fine-tuning.
+        explore: the exploring agent, in the task explored or one of those transferred to.
+        goal: what the planner is to come to (see `stages.goals`).
 
     Raises:
         StudyError: the run has no such agent.
@@ -49,19 +53,35 @@ def watch(
     elif variant is not None:
         raise StudyError(f"--variant {variant}: {run} has no variants")
     study: Study = load_study(folder / "study.toml", None, overrides, exploration=False).first
-    tasks = {slug(name): name for name in study.tasks.transfer}
-    task = _one("--task", task and tasks.get(task, task), list(tasks.values()), run)
-    arm = _one("--arm", arm, list(study.transfer.arms), run)
     seeds = [str(number) for number in study.seed_list]
     number = int(_one("--seed", None if seed is None else str(seed), seeds, run))
+    if explore and (arm is not None or start):
+        raise StudyError(f"--explore: an exploration has no {'start' if start else 'arms'}")
+    tasks = [*([study.tasks.explore] if explore else []), *study.tasks.transfer]
+    if explore and task is None:
+        task = study.tasks.explore
+    named = {slug(name): name for name in tasks}
+    task = _one("--task", task and named.get(task, task), tasks, run)
+    row: dict[str, Any] = {"task": task, "seed": number}
 
-    from stages import evaluate, watching
+    from stages.watching import Cast
+    from stages.watching import watch as film
 
-    transfer = folder / "transfer" / slug(task) / arm / f"seed-{number}"
-    inputs = evaluate.Inputs(task, arm, number, transfer)
-    which = "start" if start else "checkpoint"
-    found = watching.watch(study, inputs, out, hz=hz, which=which)
-    return {"task": task, "arm": arm, "seed": number, "agent": which} | found
+    if explore:
+        cast = Cast(task, number, folder / "explore" / f"seed-{number}", "explore", True)
+        row["agent"] = "explore"
+    else:
+        arm = _one("--arm", arm, list(study.transfer.arms), run)
+        if not any(text.startswith("planning.evaluate") for text in overrides):
+            planning = study.planning.model_copy(update={"evaluate": study.evaluated_by(arm)})
+            study = study.model_copy(update={"planning": planning})
+        which = "start" if start else "checkpoint"
+        source = folder / "transfer" / slug(task) / arm / f"seed-{number}" / which
+        cast = Cast(task, number, source, "transfer", study.transfer.arms[arm].curious)
+        row |= {"arm": arm, "agent": which}
+    if goal is not None and study.planning.evaluate not in ("cem", "mppi"):
+        raise StudyError(f"--goal {goal}: a planner is needed to come to it; add --planner mppi")
+    return row | film(study, cast, out, hz=hz, goal=goal)
 
 
 def _one(option: str, chosen: str | None, names: Sequence[str], run: Path) -> str:

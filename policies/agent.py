@@ -16,7 +16,9 @@ from policies.components import (
     task_objective,
 )
 from policies.dreamer import build_dreamer
+from policies.goals import GoalObjective
 from policies.muzero import build_muzero_agent
+from policies.objectives import Objective
 from policies.plan import Planner, PlannerMemory
 from policies.planners import NoPlanner
 from policies.q_learning import build_q_agent
@@ -104,18 +106,21 @@ def act(
     greedy: bool,
     bonus_weight: float | Float[Array, ""] | None = 0.0,
     mask: Bool[Array, "n a"] | None = None,
+    goal: Float[Array, " f"] | None = None,
 ) -> tuple[Float[Array, "n a"], Memory]:
     """Actions [N, A] for a batch of observations, and the memory after them. Consumes `key`.
 
-    A planner wants what the agent learns to want at that `bonus_weight` (see `objective_of`).
-    Choices that `mask` rules out are not taken.
+    A planner wants what the agent learns to want at that `bonus_weight` (see `objective_of`), or to
+    come to the `goal` whose features are given. Choices that `mask` rules out are not taken.
     """
     model = agent.model
     number = is_first.shape[0]
     observe_key, plan_key = jax.random.split(key)
     noise = model.noise(observe_key, (number,))
     state = jax.vmap(model.observe)(memory.state, memory.action, observation, is_first, noise)
-    objective = objective_of(agent, bonus_weight)
+    objective: Objective = objective_of(agent, bonus_weight)
+    if goal is not None:
+        objective = GoalObjective(goal, agent.behaviour.discount)
 
     def plan(
         one: State,

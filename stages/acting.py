@@ -41,6 +41,7 @@ def jitted_act(
         count: int,
         bonus_weight: Any = 0.0,
         mask: Any = None,
+        goal: Any = None,
     ) -> tuple[Any, Memory]:
         return act(
             agent,
@@ -52,6 +53,7 @@ def jitted_act(
             greedy=greedy,
             bonus_weight=bonus_weight,
             mask=mask,
+            goal=goal,
         )
 
     return eqx.filter_jit(call)
@@ -89,12 +91,14 @@ class AgentActor:
         count: int,
         *,
         bonus_weight: np.float32 | float | None = 0.0,
+        goal: Any = None,
         plan: bool = True,
     ) -> np.ndarray:
         """Actions [N, A] for the present rows.
 
         Args:
             bonus_weight: what a planner wants (see `policies.agent.objective_of`).
+            goal: the features [F] of what it is to come to instead.
             plan: whether it is the planner's turn; else the policy acts.
         """
         observation = {name: rows[name] for name in self.keys}
@@ -108,6 +112,7 @@ class AgentActor:
             np.uint32(count),
             bonus_weight,
             rows.get(MASK),
+            goal,
         )
         return np.asarray(action)
 

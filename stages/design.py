@@ -66,7 +66,8 @@ def pairs(arms: dict[str, Arm]) -> list[tuple[str, str]]:
 
 
 def _plain(arm: Arm) -> bool:
-    return not (arm.prior_steps or arm.replay_share or arm.equal_total)
+    controls = (arm.prior_steps, arm.replay_share, arm.equal_total, arm.relabelled_updates)
+    return not (any(controls) or arm.evaluate)
 
 
 def _weight(arm: Arm) -> int:

@@ -64,12 +64,14 @@ def estimate(
     stage: Stage,
     steps: int,
     curious: bool,
+    relabelled_updates: int = 0,
 ) -> dict[str, Any]:
     """What one job takes.
 
     Args:
         steps: env steps of training; 0 for an evaluation.
         curious: whether the agent has an explorer.
+        relabelled_updates: in the place of env steps.
 
     Returns:
         parameters, updates, memory_bytes, disk_bytes, seconds (one core).
@@ -92,7 +94,7 @@ def estimate(
     acted = max(0, steps - training.prefill_steps)
     planning, working = _planning(study, agent, "collect", acted, training.environments)
     memory += working
-    updates = planned_updates(training, steps)
+    updates = relabelled_updates or planned_updates(training, steps)
     rows = training.batch_size * training.batch_length
     replay = _replay(study, spec, steps)
     kept = min(replay, int(study.replay.memory_gib * GIB))

@@ -40,7 +40,7 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     """
     spec = registry.spec(inputs.task, study.tasks)
     exam = Examination(study, inputs.task, spec, "evaluate", study.evaluate.episodes)
-    planner = study.planning.evaluate
+    planner = study.evaluated_by(inputs.arm)
     greedy = spec.action.kind == "continuous"
     rows: list[dict[str, Any]] = []
     progress = Progress(folder, "evaluate", 2 * study.evaluate.episodes, "episodes")
@@ -100,7 +100,9 @@ def _on_seen_levels(
     exam = Examination(study, inputs.task, spec, "evaluate", episodes, seen=True)
     greedy = spec.action.kind == "continuous"
     try:
-        return exam.run(exam.agent_chooser(agent, inputs.seed, study.planning.evaluate, greedy))
+        return exam.run(
+            exam.agent_chooser(agent, inputs.seed, study.evaluated_by(inputs.arm), greedy)
+        )
     finally:
         exam.close()
 
@@ -118,7 +120,7 @@ def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, fol
             choose = getattr(exam, f"{inputs.arm}_chooser")()
         else:
             greedy = spec.action.kind == "continuous"
-            choose = exam.agent_chooser(agent, inputs.seed, study.planning.evaluate, greedy)
+            choose = exam.agent_chooser(agent, inputs.seed, study.evaluated_by(inputs.arm), greedy)
         exam.run(choose, film, steps=min(settings.video_steps, spec.episode_length or 10**6))
     finally:
         exam.close()

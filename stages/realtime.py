@@ -5,8 +5,9 @@ planning, and the way to the device and back. Simulating and drawing do not coun
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,20 @@ def sized(settings: PlanningSettings, samples: int) -> PlanningSettings:
 
 
 def latency(
-    spec: TaskSpec, agent: Agent, planner: PlannerName, settings: PlanningSettings
+    spec: TaskSpec,
+    agent: Agent,
+    planner: PlannerName,
+    settings: PlanningSettings,
+    wants: Mapping[str, Any] = MappingProxyType({}),
 ) -> float:
-    """Seconds that 95 % of one environment's actions take at most, once compiled."""
+    """Seconds that 95 % of one environment's actions take at most, once compiled.
+
+    `wants`: see `stages.acting.AgentActor`.
+    """
     rows = empty_rows(spec, 1)
     key = component_key(0, "evaluate", "calibration")
     actor = AgentActor(spec, agent, 1, key, planner=planner, greedy=True, settings=settings)
-    timed = Timed(lambda rows, count: actor(agent, rows, count))
+    timed = Timed(lambda rows, count: actor(agent, rows, count, **wants))
     for count in range(CALLS + 3):
         timed(rows, count)
     return float(np.percentile(timed.seconds[3:], 95))

@@ -18,7 +18,7 @@ the way.
 
 import io
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Stream:
     episode_start: int = 0
     dropped: list[tuple[int, int]] = field(default_factory=list)  # [from, to) rows not to be drawn
     saved: int = 0  # chunks, those gone included, that the last checkpoint knows the files of
+    rewards: np.ndarray | None = None  # of all rows held, in the place of the recorded ones
 
 
 class Replay:
@@ -143,6 +144,19 @@ class Replay:
             else:
                 raise ValueError("replay holds hardly any episode that was not dropped")
         return out
+
+    def relabel(self, label: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> None:
+        """Draw other rewards than the recorded ones from now on; no rows may come any more.
+
+        Args:
+            label: an episode's rows in their order, [T, ...] by key, to its rewards [T].
+        """
+        for stream in self.streams:
+            found = [
+                label({k: rows[k] for k in self.dtype.names or ()})
+                for rows in _episodes(self._held(stream))
+            ]
+            stream.rewards = np.concatenate([np.zeros(0, np.float32), *found])
 
     def ready(self, length: int) -> bool:
         """Whether a sequence of `length` steps can be drawn."""
@@ -274,7 +288,17 @@ class Replay:
                 self._read(chunk, at, count) if isinstance(chunk, Path) else chunk[at : at + count]
             )
             done += count
+        if stream.rewards is not None:
+            first = self._first(stream)
+            target["reward"] = stream.rewards[start - first : end - first]
         return True
+
+    def _held(self, stream: Stream) -> Iterator[np.ndarray]:
+        """The rows held of a stream, some at a time."""
+        size = self.settings.chunk
+        for number, chunk in enumerate(stream.chunks, stream.base):
+            count = min(size, stream.length - number * size)
+            yield self._read(chunk, 0, count) if isinstance(chunk, Path) else chunk[:count]
 
     def _read(self, path: Path, at: int, count: int) -> np.ndarray:
         """Some rows of a file; opened each time, as a map of every file would cost a descriptor."""
@@ -358,3 +382,20 @@ class Replay:
 
     def _age(self, index: int, number: int) -> int:
         return self.streams[index].base + number
+
+
+def _episodes(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Rows cut where episodes begin; the first may have lost its beginning."""
+    rest: list[np.ndarray] = []
+    for piece in pieces:
+        starts = np.flatnonzero(piece["is_first"])
+        for part, begins in zip(
+            np.split(piece, starts), [False, *[True] * len(starts)], strict=True
+        ):
+            if begins and rest:
+                yield np.concatenate(rest)
+                rest = []
+            if len(part):
+                rest.append(part)
+    if rest:
+        yield np.concatenate(rest)

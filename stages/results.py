@@ -202,7 +202,10 @@ def missing(loop: Loop) -> list[str]:
 
 
 def _needs_exploration(loop: Loop) -> bool:
-    return any(arm.carry or arm.prior_steps or arm.replay_share for arm in loop.arms.values())
+    return any(
+        arm.carry or arm.prior_steps or arm.replay_share or arm.relabelled_updates
+        for arm in loop.arms.values()
+    )
 
 
 def _due(what: str, seeds: set[int]) -> list[str]:

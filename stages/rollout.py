@@ -8,13 +8,14 @@ import numpy as np
 
 from policies.agent import Agent, component_key
 from policies.settings import Planner as PlannerName
+from policies.settings import PlanningSettings
 from stages.acting import AgentActor, Rows, random_actions, to_simulator
 from stages.episodes import EpisodeCounter, metric_value
 from stages.settings import Study
 from stages.training_loop import environment_seeds
 from tasks import registry
 from tasks.contract import MASK, TaskSpec
-from tasks.vector import Vector, make_vector
+from tasks.vector import Episode, Vector, make_vector
 
 Chooser = Callable[[Rows, int], np.ndarray]
 
@@ -89,21 +90,30 @@ class Examination:
                     done[index].append({"episode_seed": name, **record, "value": value})
         return [record for records in done for record in records]
 
+    def episode_seed(self) -> int:
+        """The seed that the first environment's first episode was reset with."""
+        return Episode(self._start["seeds"][0], self._start["episodes"][0]).reset_seed
+
     def agent_chooser(
         self, agent: Agent, seed: int, planner: PlannerName = "none", greedy: bool = True
     ) -> Chooser:
         """Act with an agent, without noise unless asked."""
-        key = component_key(seed, "evaluate", "acting")
-        actor = AgentActor(
-            self.spec,
-            agent,
-            self.number,
-            key,
-            planner=planner,
-            greedy=greedy,
-            settings=self.study.planning,
-        )
+        actor = self.agent_actor(agent, seed, planner, greedy, self.study.planning)
         return lambda rows, count: actor(agent, rows, count)
+
+    def agent_actor(
+        self,
+        agent: Agent,
+        seed: int,
+        planner: PlannerName,
+        greedy: bool,
+        settings: PlanningSettings,
+    ) -> AgentActor:
+        """What acts with an agent in these environments."""
+        key = component_key(seed, "evaluate", "acting")
+        return AgentActor(
+            self.spec, agent, self.number, key, planner=planner, greedy=greedy, settings=settings
+        )
 
     def random_chooser(self) -> Chooser:
         """Uniform actions."""

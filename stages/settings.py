@@ -13,6 +13,7 @@ from policies.settings import (
     BehaviourSettings,
     CuriositySettings,
     LearningSettings,
+    Planner,
     PlanningSettings,
 )
 from tasks.settings import Settings, TaskOptions
@@ -125,6 +126,18 @@ class Arm(Settings):
     equal_total: bool = Field(
         default=False, description="Also gets the exploration's env steps, as more fine-tuning."
     )
+    relabelled_updates: int = Field(
+        default=0,
+        ge=0,
+        description="Updates on the exploration's replay, paid as the task would have paid, in the "
+        "place of all env steps; 0 fine-tunes.",
+    )
+    learn: tuple[str, ...] = Field(
+        default=("reward_head",), description="Components that those updates change."
+    )
+    evaluate: Planner | None = Field(
+        default=None, description="Who plans at its evaluation, in place of planning.evaluate."
+    )
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -193,6 +206,11 @@ class Study(Settings):
     explore: ExploreSettings = ExploreSettings()
     transfer: TransferSettings = TransferSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    def evaluated_by(self, arm: str) -> Planner:
+        """Who plans when an arm, or a reference, is evaluated."""
+        row = self.transfer.arms.get(arm)
+        return (row.evaluate if row else None) or self.planning.evaluate
 
     @property
     def seed_list(self) -> tuple[int, ...]:

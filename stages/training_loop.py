@@ -24,6 +24,7 @@ import numpy as np
 from policies.agent import Agent, component_key
 from stages import checkpoints, interruption
 from stages.acting import AgentActor, random_actions, to_simulator
+from stages.batches import Batches
 from stages.coverage import Coverage
 from stages.episodes import EpisodeCounter
 from stages.metrics import Metrics, MetricsError, Progress, Stopwatch, plain
@@ -58,6 +59,8 @@ class Plan:
     prior_steps: int = 0
     rehearsal: Replay | None = None  # the exploration's replay
     rehearsal_share: float = 0.0  # of each batch
+    updates: int = 0  # on `rehearsal` alone, relabelled, in the place of env steps
+    learn: tuple[str, ...] | None = None  # components that learn; None: all
 
 
 @dataclass
@@ -96,13 +99,15 @@ class TrainingLoop:
         self._exits.callback(self.vector.close)
         key = component_key(plan.seed, plan.stage, "training")
         self.update_key, act_key, prior_key = jax.random.split(key, 3)
-        self.state = initial_state(agent, training)
+        self.planned = plan.updates or planned_updates(training, plan.steps)
+        self.state = initial_state(agent, training, plan.learn)
         # frozen settings have a hash, which type checkers do not see
         self.step = build_step(
             training,  # pyright: ignore[reportArgumentType]
             study.curiosity,  # pyright: ignore[reportArgumentType]
             plan.stage,
-            planned_updates(training, plan.steps),
+            self.planned,
+            plan.learn,
         )
         self.actor = AgentActor(
             spec,
@@ -129,6 +134,13 @@ class TrainingLoop:
         self._beyond = False
         self.last_metrics: dict[str, float] = {}
         self._noise_seed = environment_seeds(f"noise/{plan.stage}", plan.seed, 1)[0]
+        self.batches = Batches(
+            training,
+            self._noise_seed,
+            plan.rehearsal,
+            share=1.0 if plan.updates else plan.rehearsal_share,
+            known=plan.updates > 0,
+        )
         try:
             with self._told():
                 self._begin()
@@ -152,14 +164,23 @@ class TrainingLoop:
         return self.state
 
     def _train_to_the_end(self) -> None:
-        progress = Progress(self.folder, self.plan.stage, self.plan.steps)
+        offline = self.plan.updates > 0
+        progress = Progress(
+            self.folder,
+            self.plan.stage,
+            self.plan.updates if offline else self.plan.steps,
+            "updates" if offline else "env steps",
+        )
         saved = time.monotonic()
         every = self.study.training.checkpoint_minutes * 60
         with interruption.watched() as stop:
             self._points()
-            while self.counters.env_steps < self.plan.steps:
-                self._collect()
-                self._learn()
+            while self._goes_on():
+                if offline:
+                    self._train()
+                else:
+                    self._collect()
+                    self._learn()
                 # before an evaluation, which may take longer than whoever stops us will wait
                 if stop() or time.monotonic() - saved > every or self.replay.crowded:
                     self._save()
@@ -167,14 +188,23 @@ class TrainingLoop:
                 if stop():
                     raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
                 self._points()
-                progress.show(self.counters.env_steps)
+                progress.show(self.counters.updates if offline else self.counters.env_steps)
             if not self.counters.finished:
                 self._settle_pending()
+                if offline:  # its one point: there are no env steps to draw a curve over
+                    with self.watch("evaluation"):
+                        self.at_point(self)
                 self._write_rows()
                 self.counters.finished = True
                 self._save()
             if stop():
                 raise interruption.Interrupted(f"{self.folder}: stopped, checkpointed")
+
+    def _goes_on(self) -> bool:
+        """Whether the plan has more to do."""
+        if self.plan.updates:
+            return self.counters.updates < self.plan.updates
+        return self.counters.env_steps < self.plan.steps
 
     def close(self) -> None:
         """End simulators, threads and files."""
@@ -246,8 +276,7 @@ class TrainingLoop:
             return None
         if self.agent.explorer is None or self.actor.planner == "none":
             return 0.0
-        planned = planned_updates(self.study.training, self.plan.steps)
-        return np.float32(faded(self.study.curiosity, planned, self.counters.updates))
+        return np.float32(faded(self.study.curiosity, self.planned, self.counters.updates))
 
     def _random_only(self) -> bool:
         return self.plan.stage == "explore" and self.agent.explorer is None
@@ -330,24 +359,7 @@ class TrainingLoop:
     def _draw(self, number: int) -> dict[str, jax.Array]:
         """Batches of one call, a function of (seed, number of the update) and the replay."""
         with self.watch("replay"):
-            training = self.study.training
-            rng = np.random.default_rng([self._noise_seed, 1, number])
-            shared = 0
-            if self.plan.rehearsal is not None:
-                shared = round(training.batch_size * self.plan.rehearsal_share)
-            length = training.batch_length
-            shape = (training.updates_per_call, training.batch_size - shared)
-            batches = self.replay.sample(rng, shape, length)
-            batches["reward_known"] = np.ones((*shape, length), np.float32)
-            if shared and self.plan.rehearsal is not None:
-                shape = (training.updates_per_call, shared)
-                old = self.plan.rehearsal.sample(rng, shape, length)
-                old["reward_known"] = np.zeros((*shape, length), np.float32)
-                if MASK in batches and MASK not in old:  # of an exploration without masks
-                    old[MASK] = np.ones((*shape, length, self.spec.action.size), bool)
-                batches = {k: np.concatenate([v, old[k]], 1) for k, v in batches.items()}
-            del batches["is_last"]  # kept on disk, of no use to a loss
-            return place(batches)
+            return place(self.batches.draw(self.replay, number))
 
     def _settle_pending(self) -> None:
         """Wait for the last call and refuse to go on from not-a-number."""
@@ -384,6 +396,8 @@ class TrainingLoop:
 
     def _points(self) -> None:
         """Call `at_point` for every point that has come due."""
+        if self.plan.updates:
+            return
         spacing = self.plan.steps / max(self.plan.points, 1)
         while self.counters.points * spacing <= self.counters.env_steps:
             if self.counters.points > self.plan.points:

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from policies.agent import Agent, agent_loss, settle
+from policies.agent import COMPONENTS, Agent, agent_loss, settle
 from policies.settings import CuriositySettings
 from stages.optimiser import build_optimiser, descend, learning_rates
 from stages.settings import TrainingSettings
@@ -39,9 +39,21 @@ Metrics = dict[str, Array]
 Step = Callable[[TrainingState, Batches, PRNGKeyArray], tuple[TrainingState, Metrics]]
 
 
-def initial_state(agent: Agent, training: TrainingSettings) -> TrainingState:
-    """Training state of a fresh agent."""
-    params, _ = eqx.partition(agent, trainable(agent))
+def learning(agent: Agent, names: tuple[str, ...] | None) -> PyTree[bool]:
+    """True at every array that gradients train: of the components named, or of all."""
+    mask = trainable(agent)
+    for name in COMPONENTS if names is not None else ():
+        if name not in (names or ()) and getattr(mask, name) is not None:
+            still = jax.tree.map(lambda _: False, getattr(mask, name))
+            mask = eqx.tree_at(lambda m, name=name: getattr(m, name), mask, still)
+    return mask
+
+
+def initial_state(
+    agent: Agent, training: TrainingSettings, learn: tuple[str, ...] | None = None
+) -> TrainingState:
+    """Training state of a fresh agent, of which the components named learn, or all."""
+    params, _ = eqx.partition(agent, learning(agent, learn))
     optimiser = build_optimiser(training).init(params)
     # Donated buffers must not be shared, and a slow copy starts as the very same arrays.
     state = TrainingState(agent, optimiser, jnp.zeros((), jnp.int32))
@@ -58,7 +70,11 @@ def faded(
 
 @functools.lru_cache(maxsize=8)
 def build_step(
-    training: TrainingSettings, curiosity: CuriositySettings, stage: str, planned: int
+    training: TrainingSettings,
+    curiosity: CuriositySettings,
+    stage: str,
+    planned: int,
+    learn: tuple[str, ...] | None = None,
 ) -> Step:
     """The jitted training step of a stage; jobs of equal settings share it, compiled once.
 
@@ -67,6 +83,7 @@ def build_step(
 
     Args:
         planned: updates of the whole job, over a share of which a carried curiosity fades.
+        learn: components that change, running parts included; all others stay as they are.
     """
     optimiser = build_optimiser(training)
     rates = learning_rates(training, curiosity.learning_rate)
@@ -76,7 +93,7 @@ def build_step(
     def update(
         state: TrainingState, batch: Batches, key: PRNGKeyArray
     ) -> tuple[TrainingState, Metrics]:
-        params, rest = eqx.partition(state.agent, trainable(state.agent))
+        params, rest = eqx.partition(state.agent, learning(state.agent, learn))
         update_key = jax.random.fold_in(key, state.updates)
         bonus_weight = faded(curiosity, planned, state.updates)
 
@@ -92,6 +109,9 @@ def build_step(
         warmup = jnp.minimum(1.0, (state.updates + 1) / warmup_updates)
         params = eqx.apply_updates(params, descend(updates, rates, warmup))
         agent = settle(eqx.combine(params, rest), aux)
+        if learn is not None:  # slow copies and statistics of the others stay, too
+            parts = agent.components()
+            agent = state.agent.replace({n: parts[n] for n in learn if n in parts})
         metrics = aux.metrics | {"gradient/norm": optax.tree.norm(gradients)}
         return TrainingState(agent, optimiser_state, state.updates + 1), metrics
 

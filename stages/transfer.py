@@ -16,7 +16,7 @@ from stages.scores import value_of
 from stages.settings import Arm, Study
 from stages.training_loop import Plan, TrainingLoop
 from tasks import registry
-from tasks.contract import TaskSpec
+from tasks.contract import TaskError, TaskSpec
 
 HELD_OUT_EPISODES = 4
 PRIOR = ("encoder", "dynamics", "actor")  # what the frozen exploration agent needs to act
@@ -46,9 +46,12 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     points = study.evaluate.curve_points
     exam = Examination(study, inputs.task, spec, "curve", study.evaluate.curve_episodes)
 
+    # A curve is the policy's own; who has no curve is judged as at the evaluation.
+    planner = study.evaluated_by(inputs.arm) if arm.relabelled_updates else "none"
+
     def evaluate(loop: TrainingLoop) -> None:
         greedy = spec.action.kind == "continuous"
-        records = exam.run(exam.agent_chooser(loop.agent, inputs.seed, greedy=greedy))
+        records = exam.run(exam.agent_chooser(loop.agent, inputs.seed, planner, greedy))
         loop.metrics.write("evaluation", **loop.count(), **summary(spec, records))
 
     try:
@@ -87,6 +90,18 @@ def plan_of(
     """
     carried = {"encoder", "actor"} <= set(arm.components)
     extra = study.explore.steps if arm.equal_total else 0
+    if arm.relabelled_updates:
+        return Plan(
+            stage="transfer",
+            task=inputs.task,
+            seed=inputs.seed,
+            steps=0,
+            random_steps=0,
+            points=0,
+            rehearsal=_relabelled(study, inputs, folder),
+            updates=arm.relabelled_updates,
+            learn=arm.learn,
+        )
     return Plan(
         stage="transfer",
         task=inputs.task,
@@ -142,6 +157,16 @@ def _rehearsal(study: Study, inputs: Inputs, folder: Path) -> Replay:
         replay.restore(table, tails, clean=False)
     except ReplayError as error:
         raise checkpoints.CheckpointError(f"{found}: its replay cannot be used: {error}") from error
+    return replay
+
+
+def _relabelled(study: Study, inputs: Inputs, folder: Path) -> Replay:
+    """The exploration's replay, with the rewards that the task would have paid."""
+    label = registry.extras(inputs.task, study.tasks).relabel
+    if label is None:
+        raise TaskError(f"task {inputs.task} does not tell what recorded steps would have paid")
+    replay = _rehearsal(study, inputs, folder)
+    replay.relabel(label)
     return replay
 
 

@@ -1,9 +1,19 @@
 """Rolling out an agent that a run has trained, with any planner, and filming it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from stages.evaluate import Inputs, load_agent
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from policies.agent import Memory
+from stages import checkpoints
+from stages.acting import AgentActor, Rows
+from stages.explore import fresh_agent
+from stages.goals import Goal, approach, read_goal, shown_goal
 from stages.realtime import Calibration, Timed, calibrate, latency
 from stages.rollout import Examination, Film
 from stages.settings import Study
@@ -15,8 +25,39 @@ SAMPLED = ("samples", "elites", "iterations", "horizon")
 SIZES = {"cem": SAMPLED, "mppi": SAMPLED, "mcts": ("simulations", "depth", "actions")}
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Whom to watch: the agent of a checkpoint that a stage left, in one of its tasks."""
+
+    task: str
+    seed: int
+    source: Path
+    stage: Literal["explore", "transfer"]
+    curious: bool
+
+
+@dataclass
+class Seen:
+    """Chooses actions, and keeps what the agent saw and what it made of it."""
+
+    timed: Timed
+    actor: AgentActor
+    observations: list[dict[str, np.ndarray]] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)  # after each observation
+
+    def __call__(self, rows: Rows, count: int) -> np.ndarray:
+        self.observations.append({name: np.array(rows[name][0]) for name in self.actor.keys})
+        actions = self.timed(rows, count)
+        self.memories.append(self.actor.memory)
+        return actions
+
+    def stacked(self) -> dict[str, np.ndarray]:
+        """The observations of the episode, [T, ...]."""
+        return {n: np.stack([seen[n] for seen in self.observations]) for n in self.actor.keys}
+
+
 def watch(
-    study: Study, inputs: Inputs, out: Path, *, hz: float | None = None, which: str = "checkpoint"
+    study: Study, cast: Cast, out: Path, *, hz: float | None = None, goal: str | None = None
 ) -> dict[str, Any]:
     """Film the first evaluation episode of an agent; returns what happened.
 
@@ -24,32 +65,43 @@ def watch(
         study: its `planning.evaluate` and `planning` say who plans, and how.
         hz: control steps per second; the samples of `cem` and `mppi` are chosen for it on this
             device, other planners are only timed.
-        which: `start` for the agent before its fine-tuning.
+        goal: what the planner is to come to (see `stages.goals`); without it an exploration's agent
+            wants its bonus, any other the task's reward.
 
     Raises:
         CheckpointError: the agent is not there, or is another one.
+        TaskError: the goal cannot be used.
     """
-    spec = registry.spec(inputs.task, study.tasks)
-    agent = load_agent(study, spec, inputs, which)
+    spec = registry.spec(cast.task, study.tasks)
+    agent = fresh_agent(study, spec, cast.seed, cast.stage, curious=cast.curious)
+    agent = checkpoints.restore_agent(cast.source, agent)
     planner, settings = study.planning.evaluate, study.planning
-    calibration: Calibration | None = None
-    if hz is not None and SIZES.get(planner) == SAMPLED:
-        calibration = calibrate(settings, hz, lambda s: latency(spec, agent, planner, s))
-        settings = calibration.settings
-    else:
-        latency(spec, agent, planner, settings)  # so that compiling is no step's latency
     alone = study.evaluate.model_copy(update={"environments": 1})
-    study = study.model_copy(update={"planning": settings, "evaluate": alone})
-    exam = Examination(study, inputs.task, spec, "evaluate", 1)
+    study = study.model_copy(update={"evaluate": alone})
+    exam = Examination(study, cast.task, spec, "evaluate", 1)
+    options = registry.unseen(study.tasks)
+    wants: dict[str, Any] = {"bonus_weight": None if cast.stage == "explore" else 0.0}
+    shown: Goal | None = None
     film = Film(LONGEST)
-    greedy = spec.action.kind == "continuous"
-    timed = Timed(exam.agent_chooser(agent, inputs.seed, planner, greedy))
-    long = spec.episode_length is None or spec.episode_length > LONGEST
     try:
-        records = exam.run(timed, film, steps=LONGEST if long else None)
+        if goal is not None:
+            shown = read_goal(goal, spec, options, exam.episode_seed())
+            wants["goal"] = shown_goal(agent, shown)
+        calibration: Calibration | None = None
+        if hz is not None and SIZES.get(planner) == SAMPLED:
+            calibration = calibrate(settings, hz, lambda s: latency(spec, agent, planner, s, wants))
+            settings = calibration.settings
+        else:  # so that compiling is no step's latency
+            latency(spec, agent, planner, settings, wants)
+        greedy = spec.action.kind == "continuous"
+        actor = exam.agent_actor(agent, cast.seed, planner, greedy, settings)
+        timed = Timed(lambda rows, count: actor(agent, rows, count, **wants))
+        seen = Seen(timed, actor)
+        long = spec.episode_length is None or spec.episode_length > LONGEST
+        records = exam.run(seen, film, steps=LONGEST if long else None)
     finally:
         exam.close()
-    frames = [frame for episode in film.frames for frame in episode]
+    frames = beside([frame for episode in film.frames for frame in episode], shown)
     write_video(out, frames, hz or spec.control_hz)
     row: dict[str, Any] = {"planner": planner, "steps": len(timed.seconds)}
     sizes = settings.search if planner == "mcts" else settings
@@ -59,4 +111,21 @@ def watch(
         row["holds"] = calibration.holds
     for name in ("return", "success"):
         row[name] = records[0][name] if records else None
+    if shown is not None:
+        states = [first(memory.state) for memory in seen.memories]
+        near = approach(agent, wants["goal"], shown, states, seen.stacked(), spec, options)
+        shown.save(out.with_suffix(".goal.npz"))
+        row |= {"goal": goal} | near
     return row | timed.summary(hz) | {"video": str(out) if frames else None}
+
+
+def first(tree: PyTree) -> PyTree:
+    """The arrays of the first environment of a batch."""
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def beside(frames: Sequence[np.ndarray], goal: Goal | None) -> list[np.ndarray]:
+    """The frames with the goal's, if there is one, on their right."""
+    if goal is None or goal.frame is None or not frames or goal.frame.shape != frames[0].shape:
+        return list(frames)
+    return [np.concatenate([frame, goal.frame], 1) for frame in frames]

@@ -26,6 +26,7 @@ import gymnasium
 import numpy as np
 
 Metric = Literal["return", "success", "score"]
+Rows = Mapping[str, np.ndarray]  # observation keys and flags of several steps
 MASK = "mask"  # the observation key of valid choices
 
 
@@ -57,6 +58,12 @@ class SpecExtras:
     objects: tuple[str, ...] = ()  # names of log/moved
     achievements: tuple[str, ...] = ()  # names of log/achievements
     oracle: Callable[[Any], np.ndarray] | None = None  # env -> scripted action for its state
+    relabel: Callable[[Rows], np.ndarray] | None = None
+    """What the task pays for recorded rows, float32 [N]: one stretch of steps in their order, with
+    the observation's keys, `is_first`, and `action`, taken after each. Needs no simulator."""
+    places: Callable[[Rows], dict[str, np.ndarray]] | None = None
+    """Where things are, by name, [N, k] in metres, as far as observations [N, ...] tell. A place of
+    two numbers lies in a plane that can be drawn. Needs no simulator."""
     variant: dict[str, str] = field(default_factory=dict)  # recorded beside every result
     control_hz: float | None = None  # agent steps per simulated second
     start_jitter: bool = True  # resets differ between seeds
@@ -78,6 +85,7 @@ class TaskSpec:
     variant: dict[str, str]
     control_hz: float | None
     masked: bool = False  # rows have `mask`
+    can_relabel: bool = False  # the suite offers `SpecExtras.relabel`
 
     @property
     def arrays(self) -> dict[str, ArraySpec]:
@@ -159,4 +167,5 @@ def spec_of(name: str, env: gymnasium.Env, episode_length: int | None) -> TaskSp
         variant=extras.variant,
         control_hz=extras.control_hz,
         masked=MASK in arrays,
+        can_relabel=extras.relabel is not None,
     )

@@ -3,18 +3,8 @@
 Our own MuJoCo scene (`assets/desk.xml`). Every task has the same observations and actions, so
 what was explored on `desk/free` carries over to each of them.
 
-State, float32 [15], scaled to order one:
-    0:4    cosines, then sines of shoulder and elbow
-    4:6    joint speeds / 2.5 rad/s
-    6:8    3 x fingertip position (m, base at the origin)
-    8:10   5 x puck position about the middle of its range
-    10:12  3 x puck velocity (m/s)
-    12:14  drawer: 10 x (opening - 0.1 m), 3 x speed
-    14     button: 2 x pressed share - 1
-
-Action [2]: target speeds of both joints / 2.5 rad/s. 20 Hz; an episode is truncated after 100
-steps and never terminates. `sparse` rewards are exp(-(d / scale)^2) of the distance d to the goal,
-near zero at the start; `dense` ones add a wide term, and one for bringing the tip to the object.
+State, float32 [15]: `tasks.desk_state`; rewards: `tasks.desk_rewards`. Action [2]: target speeds of
+both joints / 2.5 rad/s. 20 Hz; an episode is truncated after 100 steps and never terminates.
 
 Success at a step: over the last 20 steps the sparse reward was above 0.5 on average, in either
 variant (never in `free`, nor in the first 19 steps).
@@ -23,7 +13,7 @@ variant (never in `free`, nor in the first 19 steps).
 import importlib
 import math
 from collections import deque
-from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -45,6 +35,8 @@ from tasks.desk_geometry import (
     puck_position,
     tip_position,
 )
+from tasks.desk_rewards import GOALS, relabel, reward_of
+from tasks.desk_state import STATE, places, state_of
 from tasks.rendering import Frames, fast
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -52,37 +44,9 @@ from tasks.suite import Suite
 SUBSTEPS = 5  # of 10 ms
 EPISODE = 100
 WINDOW = 20  # steps over which success is judged
-STATE = 15
 # radii of two discs that touch, plus 1 cm; the handle and the button are capsules along y
 CLEAR_PUCK, CLEAR_HANDLE, CLEAR_BUTTON = 0.085, 0.11, 0.10
 MOVED = (0.01, 0.01, 0.005)  # m: puck, drawer, button count as moved
-WEIGHTS = {
-    "sparse": 0.5,  # the goal itself
-    "wide": 0.35,  # a slope that is felt from the start
-    "approach": 0.15,  # the tip comes to the object
-}
-APPROACH = 0.25  # m
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a task asks for: `part` is to be at `target`, within about `scale` metres."""
-
-    description: str
-    part: str  # tip | puck | drawer | button | nothing
-    target: tuple[float, ...] = ()
-    scale: float = 0.08  # of the sparse reward
-    wide: float = 0.3  # of the dense one
-
-
-GOALS = {
-    "free": Goal("no reward: for exploration", "nothing"),
-    "reach": Goal("bring the fingertip to a fixed place", "tip", (0.10, 0.36)),
-    "push_left": Goal("push the puck to the left", "puck", (0.22, 0.26)),
-    "push_right": Goal("push the puck to the right", "puck", (0.22, -0.26)),
-    "open_drawer": Goal("pull the drawer open by its handle", "drawer", (OPEN,), 0.06, 0.2),
-    "press_button": Goal("press the button and hold it", "button", (PRESSED,), 0.012, 0.03),
-}
 
 
 class Desk(gymnasium.Env):
@@ -111,10 +75,13 @@ class Desk(gymnasium.Env):
             options, STATE, {"log/position": 2, "log/moved": 3}
         )
         self.action_space = action_space(2)
+        label = partial(relabel, self.goal, dense=self._dense)
         self.spec_extras = SpecExtras(
             metric="return",
             objects=("puck", "drawer", "button"),
             oracle=desk_oracle.act,
+            places=places if self._see_state else None,
+            relabel=label if self._see_state else None,
             variant={"desk": variant},
             control_hz=1 / (SUBSTEPS * self.model.opt.timestep),
         )
@@ -148,7 +115,7 @@ class Desk(gymnasium.Env):
         self._mujoco.mj_step(self.model, self.data, SUBSTEPS)
         self._steps += 1
         qpos = self.data.qpos.tolist()
-        sparse, reward = self._reward(qpos)
+        sparse, reward = reward_of(self.goal, qpos, dense=self._dense)
         self._recent.append(sparse)
         success = len(self._recent) == WINDOW and sum(self._recent) > 0.5 * WINDOW
         truncated = self._steps >= EPISODE
@@ -163,69 +130,18 @@ class Desk(gymnasium.Env):
         self._image.close()
         self._video.close()
 
-    def _reward(self, qpos: list[float]) -> tuple[float, float]:
-        """The sparse reward, and the one that the variant pays."""
-        goal = self.goal
-        if goal.part == "nothing":
-            return 0.0, 0.0
-        tip = tip_position(qpos[0], qpos[1])
-        place, distance = self._distance(tip, qpos)
-        sparse = _bell(distance, goal.scale)
-        if not self._dense:
-            return sparse, sparse
-        near = 1.0 if goal.part == "tip" else _bell(math.dist(tip, place), APPROACH)
-        terms = {"sparse": sparse, "wide": _bell(distance, goal.wide), "approach": near}
-        return sparse, sum(WEIGHTS[name] * term for name, term in terms.items())
-
-    def _distance(
-        self, tip: tuple[float, float], qpos: list[float]
-    ) -> tuple[tuple[float, float], float]:
-        """Where the goal's part is in the plane, and how far it is from the goal, m."""
-        target = self.goal.target
-        match self.goal.part:
-            case "tip":
-                return tip, math.dist(tip, target)
-            case "puck":
-                puck = puck_position(qpos[2], qpos[3])
-                return puck, math.dist(puck, target)
-            case "drawer":
-                return handle_position(qpos[4]), target[0] - qpos[4]
-            case _:
-                return button_position(qpos[5]), target[0] - qpos[5]
-
     def _observe(self, qpos: list[float]) -> dict[str, np.ndarray]:
-        shoulder, elbow, x, y, drawer, button = qpos
-        tip_x, tip_y = tip_position(shoulder, elbow)
+        tip_x, tip_y = tip_position(qpos[0], qpos[1])
         observation: dict[str, np.ndarray] = {}
         if self._see_state:
-            speeds = self.data.qvel.tolist()
-            observation["state"] = np.array(
-                (
-                    math.cos(shoulder),
-                    math.cos(elbow),
-                    math.sin(shoulder),
-                    math.sin(elbow),
-                    speeds[0] / SPEED,
-                    speeds[1] / SPEED,
-                    3 * tip_x,
-                    3 * tip_y,
-                    5 * x,
-                    5 * y,
-                    3 * speeds[2],
-                    3 * speeds[3],
-                    10 * (drawer - OPEN / 2),
-                    3 * speeds[4],
-                    2 * button / PRESSED - 1,
-                ),
-                np.float32,
-            )
+            observation["state"] = state_of(qpos, self.data.qvel.tolist())
         if self._see_image:
             observation["image"] = self._draw(self._image)
         reach = 2 * LINK
         observation["log/position"] = np.array(
             ((tip_x / reach + 1) / 2, (tip_y / reach + 1) / 2), np.float32
         )
-        observation["log/moved"] = self._update_moved(x, y, drawer, button)
+        observation["log/moved"] = self._update_moved(*qpos[2:])
         return observation
 
     def _update_moved(self, x: float, y: float, drawer: float, button: float) -> np.ndarray:
@@ -267,10 +183,6 @@ class Desk(gymnasium.Env):
         if self.goal.part in places:
             self.model.site("goal").pos[:2] = places[self.goal.part]
             self.model.site("goal").rgba[:] = (0.1, 0.7, 0.3, 0.55)
-
-
-def _bell(distance: float, scale: float) -> float:
-    return math.exp(-((distance / scale) ** 2))
 
 
 SUITE = Suite(

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tasks import adapters, factories
-from tasks.contract import PureTask, TaskError, TaskSpec, spec_of
+from tasks.contract import PureTask, SpecExtras, TaskError, TaskSpec, spec_of
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -167,6 +167,17 @@ def spec(name: str, options: TaskOptions) -> TaskSpec:
     """
     # frozen settings can be hashed, which the type checker does not see
     return _spec(name, plain(options))  # pyright: ignore[reportArgumentType]
+
+
+def extras(name: str, options: TaskOptions) -> SpecExtras:
+    """What a task's suite knows beyond its spaces; `relabel` and `places` need no simulator.
+
+    Raises:
+        TaskError: as `make`.
+    """
+    env = make(name, options)
+    env.close()
+    return adapters.extras_of(env)
 
 
 def try_out(name: str, options: TaskOptions) -> None:

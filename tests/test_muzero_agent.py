@@ -123,7 +123,6 @@ def test_a_share_is_searched() -> None:
     assert found.value.shape == (3, 4)
 
 
-<<<<<<< HEAD
 def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
     """Without search: exp(advantage / spread), of actions that led somewhere, 1 on average."""
     batch = tiny.batch(2, 4)
@@ -144,7 +143,8 @@ def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
     lucky = jnp.zeros((1, 100)).at[0, 0].set(50.0)
     _, cut = taken(tiny.batch(1, 101), lucky, jnp.zeros((1, 101)), 100)
     assert float(jnp.log(cut[0, 0, 0] / cut[0, 1, 0])) == pytest.approx(MOST, rel=1e-3)
-=======
+
+
 @pytest.mark.parametrize("family", ["muzero", "none"])
 def test_a_collapse_is_seen(family: Any) -> None:
     """`latent/spread` is near 0 where an encoder does not tell one observation from another."""
@@ -162,7 +162,6 @@ def test_a_collapse_is_seen(family: Any) -> None:
     blind = eqx.tree_at(lambda a: a.encoder.output, agent, replace_fn=collapsed)
     assert seen(agent)["latent/spread"] > 0.5
     assert seen(blind)["latent/spread"] < 0.01
->>>>>>> helper-C
 
 
 CASES = [  # stage, curiosity, curious, learn
