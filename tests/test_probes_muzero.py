@@ -1,0 +1,41 @@
+"""The MuZero-style agent and its model-free control solve the probe tasks (`tests/probes.py`).
+
+`recall` is not among them: a latent is what one observation shows, so neither can remember.
+"""
+
+import pytest
+
+from stages.settings import Study
+from tests.abilities import Abilities
+from tests.probe_runs import Runs, probe_study
+
+pytestmark = pytest.mark.slow
+
+FAMILIES = ["muzero", "none"]
+STEPS = {"read": 4000}  # others: 2400
+MUZERO = {"latent": 32, "unroll": 3, "projection": 32}
+
+
+def study_of(family: str, ability: str, task: str, discount: float) -> Study:
+    planner = "mcts" if family == "muzero" else "none"
+    return probe_study(
+        task,
+        discount,
+        STEPS.get(ability, 2400),
+        agent={"world_model": family},
+        muzero=MUZERO,
+        planning={"learn": planner, "search": {"simulations": 8, "actions": 8}},
+    )
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    def study(ability: str, task: str, discount: float) -> Study:
+        return study_of(request.param, ability, task, discount)
+
+    return Runs(study, tmp_path_factory.mktemp)
+
+
+@pytest.mark.parametrize("kind", ["discrete"])  # numbers have not been tried yet
+class TestLearningFromRealSteps(Abilities):
+    """Both families, one after the other."""
