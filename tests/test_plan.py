@@ -23,7 +23,9 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-def estimate(study: Any, spec: Any, stage: str, steps: int, curious: bool) -> dict[str, Any]:
+def estimate(
+    study: Any, spec: Any, stage: str, steps: int, curious: bool, relabelled_updates: int = 0
+) -> dict[str, Any]:
     """Numbers that are easy to add up."""
     updates = steps // 4
     return {
