@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.compilation_cache import relieve
 from pipeline.jobs import Job
 from pipeline.states import write_json
 from stages.interruption import Interrupted
@@ -76,6 +77,8 @@ def do(task: Task) -> Result:
         leave_error(folder, traceback.format_exc())
         seconds = time.monotonic() - started
         return Result(task.job.id, "failed", seconds, one_line(error), devices())
+    finally:
+        relieve()
     return Result(task.job.id, "finished", record["seconds"], devices=devices())
 
 

@@ -28,6 +28,15 @@ install_import_hook(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_programs() -> Iterator[None]:
+    """Programs of one file's tests do not pile up on those of the others (see `relieve`)."""
+    yield
+    from pipeline.compilation_cache import relieve  # after the hook above
+
+    relieve()
+
+
 @pytest.fixture
 def undisturbed() -> Iterator[None]:
     """What a command sets for its process stays within its test."""
