@@ -119,6 +119,7 @@ def test_the_policy_may_learn_in_imagination(exploration: Path, tmp_path: Path) 
     assert moved(tmp_path) == {"reward_head", "actor", "critic"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_model", ["muzero", "none"])
 def test_other_families_leave_the_rest_as_it_is(world_model: str, tmp_path: Path) -> None:
     """Slow copies, too: they belong to their components."""
