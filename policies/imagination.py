@@ -87,6 +87,9 @@ def behaviour_losses(
 ) -> tuple[dict[str, Float[Array, ""]], BehaviourAux]:
     """Losses `actor` and `critic`. Gradients reach the actor and the critic's head alone.
 
+    Through the model the actor's gradient is that of the value of the starts (stochastic value
+    gradients, arXiv 1510.09142 eq. 8); by likelihood ratio every imagined step has its own.
+
     `objective` and `model` are held still; `start_weight` is 0 for starts after a termination.
     """
     model, objective = still(model), still(objective)
@@ -109,13 +112,16 @@ def behaviour_losses(
     scale = spread.scale(settings.return_floor)
     entropy = dream.policy.entropy()
     if use_dynamics(settings, actor):
-        gain = returns / scale
+        # The first returns alone: an action moves every later return, too, and the sum of them all
+        # would count a reward that comes k steps ahead k + 1 times, however it is discounted.
+        gain = (start_weight * returns[0] / scale).mean()
     else:
         advantage = jax.lax.stop_gradient((returns - value.mean()) / scale)
-        gain = advantage * dream.policy.log_prob(jax.lax.stop_gradient(dream.actions))
+        likely = dream.policy.log_prob(jax.lax.stop_gradient(dream.actions))
+        gain = (weight * advantage * likely).mean()
     strain = dream.policy.strain()
-    wanted = gain + settings.entropy * entropy - settings.strain * strain
-    actor_loss = -(weight * wanted).mean()
+    kept = settings.entropy * entropy - settings.strain * strain
+    actor_loss = -gain - (weight * kept).mean()
     metrics = {
         "actor/entropy": entropy.mean(),
         "actor/strain": strain.mean(),

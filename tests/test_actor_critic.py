@@ -232,6 +232,37 @@ def test_the_actor_climbs_a_known_slope(kind: str, estimator: str, sign: float) 
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_critic.net))
 
 
+def test_a_gradient_through_the_model_counts_each_reward_once() -> None:
+    """Three steps that each add their action to what every later reward is:
+    d/da of r0 + 0.9 r1 + 0.81 r2 is 1 + 2 * 0.9 + 3 * 0.81 times that of a single step."""
+
+    def slope(horizon: int) -> float:
+        settings = tiny.BEHAVIOUR.model_copy(
+            update={
+                "imagination_horizon": horizon,
+                "lambda_": 1.0,
+                "return_floor": 1e3,  # so that both are divided by the same
+                "entropy": 0.0,
+                "min_std": 1e-4,
+                "max_std": 2e-4,  # all but no noise: the action is what the bias says
+            }
+        )
+        actor, critic = Actor(4, tiny.CONTINUOUS, settings, key=KEY), Critic(4, settings, key=KEY)
+        last = actor.net.output.weight
+        actor = eqx.tree_at(lambda a: a.net.output.weight, actor, jnp.zeros_like(last))
+
+        @eqx.filter_jit
+        @eqx.filter_grad
+        def gradient(actor: Actor) -> jax.Array:
+            states, weight = jnp.zeros((64, 4)), jnp.ones(64)
+            arguments = (actor, critic, Line(), Wish(1.0), states, weight, settings, KEY)
+            return behaviour_losses(*arguments)[0]["actor"]
+
+        return float(gradient(actor).net.output.bias[0])
+
+    assert slope(3) / slope(1) == pytest.approx(1 + 2 * 0.9 + 3 * 0.81, rel=1e-3)
+
+
 def test_auto_chooses_the_estimator_by_the_kind_of_action() -> None:
     for spec, expected in ((tiny.CONTINUOUS, True), (tiny.DISCRETE, False)):
         assert use_dynamics(tiny.BEHAVIOUR, Actor(4, spec, tiny.BEHAVIOUR, key=KEY)) is expected
