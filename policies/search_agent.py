@@ -13,7 +13,7 @@ plans from a search: what chance they were taken with, the ratio's denominator, 
 model takes no part in it but through the latents that it shapes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,10 +21,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.components import objective_of
+from policies.imagination import still
 from policies.returns import n_step_returns
 from policies.search import search
 from policies.settings import PlanningSettings
-from policies.slow import SlowAgent
+from policies.slow import SlowAgent, View
 from tasks.contract import MASK
 from world_models.contract import Batch, State
 from world_models.muzero import mean_of
@@ -133,13 +134,16 @@ class SearchAgent(SlowAgent):
         losses = {"value": value, "policy": mean_of(-(weights * likely).sum(-1), counts)}
         return losses, metrics
 
-    def weighed(
-        self, losses: dict[str, Float[Array, ""]], metrics: dict[str, Any]
-    ) -> Float[Array, ""]:
-        """The sum of `head_losses`, by the weights of the settings."""
-        s, b = self.learning, self.behaviour
-        total = s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
-        return total - b.entropy * metrics["actor/entropy"] + b.strain * metrics["actor/strain"]
+    def behaviour_losses(
+        self,
+        batch: Batch,
+        view: View,
+        bonus_weight: float | Float[Array, ""] | None,
+        key: PRNGKeyArray,
+    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
+        roots = view.latents.shape[1]
+        targets = self.slowly.targets(batch, view.states, view.seen, roots, bonus_weight, key)
+        return self.head_losses(batch, view.latents, still(targets), bonus_weight is None)
 
 
 def taken(
