@@ -33,12 +33,12 @@ from policies.settings import (
     LearningSettings,
     SearchSettings,
 )
-from policies.slow import SlowAgent, View
+from policies.slow import Behaviour, SlowAgent, View
 from policies.values import ValueHead
 from tasks.contract import MASK, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
-from world_models.muzero import Encoder, mean_of, spread
+from world_models.muzero import Encoder, corrected, mean_of, spread
 from world_models.perception import Perception
 from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
@@ -91,7 +91,7 @@ class QAgent(SlowAgent):
         view: View,
         bonus_weight: float | Float[Array, ""] | None,
         key: PRNGKeyArray,
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
+    ) -> Behaviour:
         latents, number = view.latents, view.latents.shape[1]
         asked = still(self.slowly.ask(view.seen, key, batch.get(MASK)))
         returns = n_step_returns(
@@ -109,17 +109,22 @@ class QAgent(SlowAgent):
         value = jax.vmap(jax.vmap(self.critic))(latents, batch["action"][:, :number])
         policy = jax.vmap(jax.vmap(self.actor))(latents)
         likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(asked.actions[:, :number])
+
+        def mean(x: Float[Array, "b r"], counts: Float[Array, "b r"]) -> Float[Array, ""]:
+            return mean_of(corrected(x, batch.get("weight")), counts)
+
         losses = {
-            "value": mean_of(-value.log_prob(returns), counts * known),
-            "policy": mean_of(-(asked.weights[:, :number] * likely).sum(-1), counts),
+            "value": mean(-value.log_prob(returns), counts * known),
+            "policy": mean(-(asked.weights[:, :number] * likely).sum(-1), counts),
         }
         metrics = {
-            "actor/entropy": mean_of(policy.entropy(), counts),
-            "actor/strain": mean_of(policy.strain(), counts),
+            "actor/entropy": mean(policy.entropy(), counts),
+            "actor/strain": mean(policy.strain(), counts),
             "value/mean": value.mean().mean(),
             "return/mean": returns.mean(),
         }
-        return losses, metrics
+        errors = counts * jnp.abs(value.mean() - returns)
+        return Behaviour(losses, metrics, errors.sum(-1) / jnp.maximum(counts.sum(-1), 1.0))
 
     def ask(
         self,

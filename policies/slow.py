@@ -38,6 +38,15 @@ def followed(slow: Any, now: Any, rate: float) -> Any:
     )
 
 
+class Behaviour(NamedTuple):
+    """Losses of `value` and `policy`, what to tell of them (`actor/entropy` and `actor/strain` at
+    least), and the mean absolute error of the values of each sequence's roots."""
+
+    losses: dict[str, Float[Array, ""]]
+    metrics: dict[str, Float[Array, ""]]
+    errors: Float[Array, " b"]
+
+
 class View(NamedTuple):
     """What an agent makes of a batch before anything in it is valued.
 
@@ -95,9 +104,9 @@ class SlowAgent(Agent):
         view: View,
         bonus_weight: float | Float[Array, ""] | None,
         key: PRNGKeyArray,
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-        """Losses of `value` and `policy`, and what to tell of them, `actor/entropy` and
-        `actor/strain` among it. Without a weight the bonus alone is wanted. Consumes `key`."""
+    ) -> Behaviour:
+        """What value and policy learn from the batch; without a weight, to want the bonus alone.
+        Consumes `key`."""
 
     def loss(
         self,
@@ -119,13 +128,13 @@ class SlowAgent(Agent):
             return total, LossAux(metrics | {"loss/total": total}, None, None)
 
         weight = None if exploring else bonus_weight
-        losses, more = agent.behaviour_losses(batch, view, weight, key)
+        losses, more, errors = agent.behaviour_losses(batch, view, weight, key)
         s, b = self.learning, self.behaviour
         wanted = s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
         wanted = wanted - b.entropy * more["actor/entropy"] + b.strain * more["actor/strain"]
         total = total + wanted
         metrics = metrics | {f"loss/{name}": value for name, value in losses.items()} | more
-        return total, LossAux(metrics | {"loss/total": total}, None, explorer)
+        return total, LossAux(metrics | {"loss/total": total}, None, explorer, errors)
 
     def settle(self, aux: LossAux) -> Agent:
         """The slow copies and the explorer's moments move on."""
