@@ -62,13 +62,14 @@ def test_where_nothing_is_known_all_are_drawn_alike() -> None:
 
 def test_the_last_error_of_a_sequence_counts_and_one_that_is_gone_is_forgotten() -> None:
     made = priorities()
-    only = [np.ones(1, bool), np.zeros(3, bool)]
-    made.draw(np.random.default_rng(0), 1, [5, 0], only)  # row 4 is gone
+    made.draw(np.random.default_rng(0), 1, [5, 0], ALL)  # row 4 is gone, row 6 came
     late = Drawn(np.array([0, 0, 0]), np.array([4, 5, 5]), np.ones(3))
     made.learnt(late, np.float32([7.0, 6.0, 5.0]))
-    assert made.draw(np.random.default_rng(0), 1, [5, 0], only).start == [5]
-    drawn = made.draw(np.random.default_rng(0), 40_000, [5, 0], [np.ones(1, bool), ALL[1]])
-    assert (drawn.stream == 0).mean() == pytest.approx(5.0 / 16.0, abs=0.01)
+    drawn = made.draw(np.random.default_rng(0), 40_000, [5, 0], ALL)
+    mine = drawn.start[drawn.stream == 0]
+    expected = [5.0 / 25.0, 9.0 / 25.0]  # the other stream has 2, nothing and 9
+    found = [(mine == row).sum() / 40_000 for row in (5, 6)]
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def prioritised(folder: Path) -> Replay:
