@@ -1,4 +1,4 @@
-"""Milliseconds of a tree search in our model, beside bare mctx over an MLP of the same size.
+"""CPU milliseconds of a tree search in our model, beside bare mctx over an MLP of the same size.
 
     .venv/bin/python benchmarks/search.py                one core, batch 32, 50 simulations, K = 20
 
@@ -52,15 +52,15 @@ SETS = (
 
 
 def seconds(*calls: Callable[[], Any]) -> list[float]:
-    """The fastest of several calls of each, by turns, once compiled."""
+    """CPU seconds of the fastest of several calls of each, by turns, once compiled."""
     for call in calls:
         jax.block_until_ready(call())
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(CALLS):
         for call, times in zip(calls, taken, strict=True):
-            started = time.perf_counter()
+            started = time.process_time()
             jax.block_until_ready(call())
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
     return [min(times) for times in taken]
 
 
