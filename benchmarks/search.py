@@ -1,4 +1,4 @@
-"""Milliseconds of a tree search in our model, beside bare mctx over an MLP of the same size.
+"""CPU milliseconds of a tree search in our model, beside bare mctx over an MLP of the same size.
 
     .venv/bin/python benchmarks/search.py                one core, batch 32, 50 simulations, K = 20
 
@@ -6,7 +6,9 @@
              sampled anew at every node, the prior corrected for that
     bare     mctx.gumbel_muzero_policy with as many actions, a recurrent function of two MLPs with
              as many hidden layers and units, and nothing else
-    update   what a learner's update takes with and without its parts
+    update   where the time of one update of the MuZero-style agent of `transfer-muzero` goes: the
+             whole, its optimiser, and its gradients with and without a part are timed, and the
+             rest are differences
 
 Both searches run by turns, so that what else the machine does falls on both; the best of several
 calls counts. Also says whether a second search compiled anything (it must not), and refuses any
@@ -28,12 +30,15 @@ import jax.numpy as jnp  # noqa: E402
 import mctx  # noqa: E402
 
 from pipeline.settings import load_study  # noqa: E402
-from policies.agent import Agent, agent_loss, task_objective  # noqa: E402
+from policies.agent import Agent, LossAux, agent_loss, settle, task_objective  # noqa: E402
 from policies.search import search  # noqa: E402
 from stages.explore import fresh_agent  # noqa: E402
+from stages.optimiser import build_optimiser, descend, learning_rates  # noqa: E402
 from stages.settings import Study  # noqa: E402
+from stages.training_step import build_step, initial_state  # noqa: E402
 from tasks import registry  # noqa: E402
 from world_models.layers import MLP  # noqa: E402
+from world_models.running import trainable  # noqa: E402
 
 BATCH, CALLS = 32, 7
 SETS = (
@@ -47,15 +52,15 @@ SETS = (
 
 
 def seconds(*calls: Callable[[], Any]) -> list[float]:
-    """The fastest of several calls of each, by turns, once compiled."""
+    """CPU seconds of the fastest of several calls of each, by turns, once compiled."""
     for call in calls:
         jax.block_until_ready(call())
     taken: list[list[float]] = [[] for _ in calls]
     for _ in range(CALLS):
         for call, times in zip(calls, taken, strict=True):
-            started = time.perf_counter()
+            started = time.process_time()
             jax.block_until_ready(call())
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
     return [min(times) for times in taken]
 
 
@@ -135,48 +140,96 @@ def main() -> None:
         f"ours {1e3 * mine:7.1f} ms   bare mctx {1e3 * theirs:7.1f} ms   {mine / theirs:.2f} times"
     )
     print(f"compiled by one search more: {compiled_by(own)}; transfers: none", flush=True)
-    parts(study, spec)
+    parts()
 
 
-def parts(study: Study, spec: Any) -> None:
-    """One update of batch 256 x 11 with 16 simulations, K = 16, by what it does without a part."""
-    settings = study.planning.search.model_copy(
-        update={"simulations": 16, "actions": 16, "considered": 8}
+def parts() -> None:
+    """Where the time of one update of the MuZero-style agent goes at the cpu preset."""
+    study = load_study("transfer-muzero").variants["muzero"]
+    study = study.model_copy(
+        update={"training": study.training.model_copy(update={"updates_per_call": 1})}
     )
-    planning = study.planning.model_copy(update={"search": settings})
-    shape, keys = (256, 11), jax.random.split(jax.random.key(2), 3)
-    batch = {
-        "state": jax.random.normal(keys[0], (*shape, *spec.observation["state"].shape)),
-        "action": jax.random.uniform(keys[1], (*shape, spec.action.size), minval=-1.0),
-        "reward": jax.random.uniform(keys[2], shape),
-        "is_first": jnp.zeros(shape, bool),
-        "is_terminal": jnp.zeros(shape, bool),
-    }
-    plain = study.model_copy(update={"planning": planning})
-    alone = plain.model_copy(
-        update={
-            "planning": planning.model_copy(update={"learn": "none"}),
-            "muzero": study.muzero.model_copy(update={"spr_scale": 0.0}),
-        }
+    spec = registry.spec(study.tasks.transfer[0], study.tasks)
+    training, key = study.training, jax.random.key(0)
+    batch = random_batch(spec, training.batch_size, training.batch_length)
+    without = study.model_copy(update={"muzero": study.muzero.model_copy(update={"spr_scale": 0})})
+    alone = without.model_copy(
+        update={"planning": study.planning.model_copy(update={"learn": "none"})}
     )
-    supervised = alone.model_copy(update={"muzero": study.muzero})
-    calls = []
-    for variant in (plain, supervised, alone):
+
+    def whole() -> Callable[[], Any]:
+        step = build_step(training, study.curiosity, "transfer", 1000)  # pyright: ignore
+        held = [initial_state(fresh_agent(study, spec, 0, "transfer", curious=False), training)]
+        batches = jax.tree.map(lambda x: x[None], batch)
+
+        def call() -> Any:
+            held[0], metrics = step(held[0], batches, key)
+            return metrics
+
+        return call
+
+    def gradients(variant: Study) -> Callable[[], Any]:
         agent = fresh_agent(variant, spec, 0, "transfer", curious=False)
 
         @eqx.filter_jit
-        def gradients(agent: Any, batch: Any, key: jax.Array) -> Any:
-            def loss(agent: Any) -> jax.Array:
-                dtype = jnp.dtype("float32")
-                return agent_loss(agent, batch, key, stage="transfer", dtype=dtype)[0]
+        def run(agent: Agent, batch: Any, key: jax.Array) -> Any:
+            params, rest = eqx.partition(agent, trainable(agent))
 
-            return eqx.filter_grad(loss)(agent)
+            def loss(params: Any) -> jax.Array:
+                whole, dtype = eqx.combine(params, rest), jnp.dtype("float32")
+                return agent_loss(whole, batch, key, stage="transfer", dtype=dtype)[0]
 
-        key = jax.random.key(0)
-        calls.append(lambda g=gradients, a=agent, k=key: g(a, batch, k))
-    whole, without, least = (1e3 * x for x in seconds(*calls))
-    print(f"loss and gradients, batch 256 x 11, 16 simulations: {whole:.1f} ms, of which")
-    print(f"  search {whole - without:.1f}, SPR {without - least:.1f}, the rest {least:.1f}")
+            return eqx.filter_grad(loss)(params)
+
+        return lambda: run(agent, batch, key)
+
+    def optimiser() -> Callable[[], Any]:
+        """Clipping, moments, the step and the slow copies."""
+        agent = fresh_agent(study, spec, 0, "transfer", curious=False)
+        chain, rates = build_optimiser(training), learning_rates(training, 1e-3)
+        params, rest = eqx.partition(agent, trainable(agent))
+
+        @eqx.filter_jit
+        def run(params: Any, state: Any) -> Any:
+            steps, state = chain.update(params, state, params)
+            moved = eqx.apply_updates(params, descend(steps, rates, jnp.ones(())))
+            return settle(eqx.combine(moved, rest), LossAux({}, None, None)), state
+
+        held = chain.init(params)
+        return lambda: run(params, held)
+
+    update, full, no_spr, least, steps = (
+        1e3 * x
+        for x in seconds(
+            whole(), gradients(study), gradients(without), gradients(alone), optimiser()
+        )
+    )
+    named = {
+        "search for targets": no_spr - least,
+        "self-supervision (SPR)": full - no_spr,
+        "encoder, unroll, heads, decoder": least,
+        "optimiser and slow copies": steps,
+    }
+    search, size = study.planning.search, f"{training.batch_size} x {training.batch_length}"
+    print(f"one update, batch {size}, {search.simulations} simulations, K = {search.actions}:")
+    for name, taken in named.items():
+        print(f"  {name:32} {taken:7.1f} ms {taken / update:6.0%}")
+    rest = update - sum(named.values())
+    print(f"  {'what is left of the whole':32} {rest:7.1f} ms {rest / update:6.0%}")
+    print(f"  {'the whole, timed by itself':32} {update:7.1f} ms")
+
+
+def random_batch(spec: Any, size: int, length: int) -> dict[str, jax.Array]:
+    """A batch [B, T] of one long episode."""
+    shape, keys = (size, length), jax.random.split(jax.random.key(2), 3)
+    return {
+        "state": jax.random.normal(keys[0], (*shape, *spec.observation["state"].shape)),
+        "action": jax.random.uniform(keys[1], (*shape, spec.action.size), minval=-1.0),
+        "reward": jax.random.uniform(keys[2], shape),
+        "reward_known": jnp.ones(shape),
+        "is_first": jnp.zeros(shape, bool),
+        "is_terminal": jnp.zeros(shape, bool),
+    }
 
 
 if __name__ == "__main__":

@@ -98,6 +98,14 @@ def _check_parts(study: Study, where: Where) -> None:
             f"agents with world_model {show(model)} do not learn from its plans, they only act with"
             f" them; use {' or '.join(show(name) for name in possible)}",
         )
+    if study.replay.priority and model == "rssm":
+        raise _fail(
+            where,
+            ("replay", "priority"),
+            study.replay.priority,
+            'agents with world_model "rssm" learn values of what they imagine, so the sequences of'
+            " their replay have no errors to be drawn by; use 0",
+        )
 
 
 def _check_sizes(study: Study, where: Where) -> None:

@@ -281,6 +281,8 @@ def relevant(study: Study, sections: Iterable[str], drop: Iterable[str] = ()) ->
     tasks = {k: v for k, v in data["tasks"].items() if k not in ("explore", "transfer")}
     chosen = {_TASK_OPTIONS: tasks} | {name: data[name] for name in sections}
     without = _IMMATERIAL | set(drop)
+    if not study.replay.priority:  # all sequences are drawn alike, as before there was a choice
+        without |= {"replay.priority", "replay.importance"}
     absent = _OTHER_FAMILIES.get(study.agent.world_model, ())
     dotted = {join_key(key): value for key, value in flatten(chosen).items()}
     return {
@@ -301,10 +303,13 @@ def _not_planning(study: Study, *roles: str) -> tuple[str, ...]:
         "search": searches or "mcts" in planners,
         "sampling": bool(planners & {"cem", "mppi"}),
     }
+    falls = planning.search.temperature_end is not None
 
     def matters(key: str) -> bool:
         if key in _ROLES:
             return key in roles
+        if key.startswith("search.temperature_"):
+            return planning.collect == "mcts" and "collect" in roles and falls
         return kept["search" if key.startswith("search.") else "sampling"]
 
     return tuple(f"planning.{key}" for key in keys if not matters(key))

@@ -42,11 +42,13 @@ COMPONENTS = ("encoder", "dynamics", "decoder", "reward_head", "actor", "critic"
 
 
 class LossAux(NamedTuple):
-    """What one loss leaves behind: metrics, and running statistics to be kept."""
+    """What one loss leaves behind: metrics, running statistics to be kept, and of each sequence the
+    mean error of its roots' values, where values are learnt of roots."""
 
     metrics: dict[str, Float[Array, ""]]
     range: ReturnRange | None
     explorer: Explorer | None
+    errors: Float[Array, " b"] | None = None
 
 
 class Agent(eqx.Module):

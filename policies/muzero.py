@@ -16,16 +16,10 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from policies.actor import Actor
-from policies.components import (
-    LossAux,
-    build_explorer,
-    learn_curiosity,
-    real_steps,
-)
-from policies.imagination import still
+from policies.components import build_explorer
 from policies.search_agent import SearchAgent
 from policies.settings import (
     AgentSettings,
@@ -34,6 +28,7 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
+from policies.slow import View
 from policies.values import ValueHead
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
@@ -47,7 +42,7 @@ from world_models.muzero import (
     build_muzero,
     spread,
 )
-from world_models.running import Running, cast
+from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
 
 
@@ -66,17 +61,8 @@ class MuZeroAgent(SearchAgent):
         parts = (self.encoder, self.dynamics, self.decoder, self.reward_head)
         return MuZero(*parts, self.model_settings, self.muzero)
 
-    def loss(
-        self,
-        batch: Batch,
-        key: PRNGKeyArray,
-        *,
-        stage: str,
-        dtype: jnp.dtype,
-        bonus_weight: float | Float[Array, ""],
-    ) -> tuple[Float[Array, ""], LossAux]:
-        agent, exploring = cast(self, dtype), stage == "explore"
-        model, slow = agent.model, agent.slowly.model
+    def view(self, batch: Batch, stage: str) -> View:
+        model, slow = self.model, self.slowly.model
         roots = batch["is_first"].shape[1] - self.muzero.unroll - self.learning.n_steps
         seen = jax.lax.stop_gradient(slow.encode(batch))
         first = model.encode(batch, roots)
@@ -87,22 +73,7 @@ class MuZeroAgent(SearchAgent):
         metrics["latent/spread"] = spread(first)
         metrics["latent/spread_unrolled"] = spread(unrolled[:, :, -1])
         total = jnp.asarray(sum(weights[name] * losses[name] for name in losses))
-
-        explorer, curiosity = None, self.explorer
-        if curiosity is not None:
-            steps = real_steps(model.encoder.observation, batch, seen)
-            loss, explorer, more = learn_curiosity(curiosity, steps, dtype)
-            metrics |= more
-            total = total + loss
-        if exploring and curiosity is None:
-            return total, LossAux(metrics | {"loss/total": total}, None, None)
-
-        weight = None if exploring else bonus_weight
-        targets = agent.slowly.targets(batch, seen, seen, roots, weight, key)
-        heads, more = agent.head_losses(batch, unrolled, still(targets), exploring)
-        metrics |= {f"loss/{name}": value for name, value in heads.items()} | more
-        total = total + self.weighed(heads, more)
-        return total, LossAux(metrics | {"loss/total": total}, None, explorer)
+        return View(unrolled, seen, seen, total, metrics)
 
     def loss_weights(self, stage: str) -> dict[str, float]:
         """Weights by the names of the model's losses; exploration reads no rewards.

@@ -5,7 +5,7 @@ Every planner is used alike, set apart for collecting, learning and evaluating.
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Bool, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.actor import Actor, masked
 from policies.cem import CEM
@@ -50,6 +50,7 @@ class TreeSearch(eqx.Module):
     """The planner `mcts`: one tree for the state; mapped over states they grow side by side."""
 
     settings: SearchSettings = eqx.field(static=True)
+    temperature: Float[Array, ""] | None = None  # in the place of the settings' one
 
     def initial(self, actor: Actor) -> PlannerMemory:
         return ()
@@ -69,7 +70,8 @@ class TreeSearch(eqx.Module):
         states = jax.tree.map(lambda x: x[None], state)
         invalid = None if mask is None else ~mask[None]
         arguments = (model, actor, objective, states, key, self.settings)
-        found = search(*arguments, greedy=greedy, invalid=invalid)
+        heat = self.temperature
+        found = search(*arguments, greedy=greedy, invalid=invalid, temperature=heat)
         return Plan(found.action[0], memory, found.weights[0], found.value[0])
 
 

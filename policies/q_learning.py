@@ -22,7 +22,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies import candidates
 from policies.actor import Actor
-from policies.components import LossAux, build_explorer, learn_curiosity, real_steps
+from policies.components import build_explorer
+from policies.imagination import still
 from policies.returns import n_step_returns
 from policies.search import improved
 from policies.settings import (
@@ -32,14 +33,14 @@ from policies.settings import (
     LearningSettings,
     SearchSettings,
 )
-from policies.slow import SlowAgent
+from policies.slow import Behaviour, SlowAgent, View
 from policies.values import ValueHead
 from tasks.contract import MASK, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
-from world_models.muzero import Encoder, mean_of, spread
+from world_models.muzero import Encoder, corrected, mean_of, spread
 from world_models.perception import Perception
-from world_models.running import Running, cast
+from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
 
 
@@ -78,34 +79,23 @@ class QAgent(SlowAgent):
     def model(self) -> Perception:
         return Perception(self.encoder, self.encoder.output.bias.shape[0])
 
-    def loss(
+    def view(self, batch: Batch, stage: str) -> View:
+        seen = jax.lax.stop_gradient(self.slowly.model.encode(batch))
+        latents = self.model.encode(batch, seen.shape[1] - self.learning.n_steps)
+        metrics = {"latent/spread": spread(latents)}
+        return View(latents, seen, seen, jnp.zeros(()), metrics)
+
+    def behaviour_losses(
         self,
         batch: Batch,
+        view: View,
+        bonus_weight: float | Float[Array, ""] | None,
         key: PRNGKeyArray,
-        *,
-        stage: str,
-        dtype: jnp.dtype,
-        bonus_weight: float | Float[Array, ""],
-    ) -> tuple[Float[Array, ""], LossAux]:
-        agent, exploring = cast(self, dtype), stage == "explore"
-        slow = agent.slowly
-        seen = jax.lax.stop_gradient(slow.model.encode(batch))
-        number = seen.shape[1] - self.learning.n_steps
-        latents = agent.model.encode(batch, number)
-        metrics = {"latent/spread": spread(latents)}
-        total = jnp.zeros(())
-
-        explorer, curiosity = None, self.explorer
-        if curiosity is not None:
-            steps = real_steps(self.encoder.observation, batch, seen)
-            total, explorer, more = learn_curiosity(curiosity, steps, dtype)
-            metrics |= more
-        if exploring and curiosity is None:  # nothing to want
-            return total, LossAux(metrics | {"loss/total": total}, None, None)
-
-        asked = jax.lax.stop_gradient(slow.ask(seen, key, batch.get(MASK)))
+    ) -> Behaviour:
+        latents, number = view.latents, view.latents.shape[1]
+        asked = still(self.slowly.ask(view.seen, key, batch.get(MASK)))
         returns = n_step_returns(
-            jax.lax.stop_gradient(self.paid(batch, seen, None if exploring else bonus_weight)),
+            jax.lax.stop_gradient(self.paid(batch, view.seen, bonus_weight)),
             asked.value,
             batch["is_first"],
             batch["is_terminal"],
@@ -114,27 +104,27 @@ class QAgent(SlowAgent):
         )
         acted = ~(batch["is_first"][:, 1 : number + 1] | batch["is_terminal"][:, :number])
         counts = acted.astype(jnp.float32)
-        known = batch["reward_known"][:, :1] if "reward_known" in batch and not exploring else 1.0
-        value = jax.vmap(jax.vmap(agent.critic))(latents, batch["action"][:, :number])
-        policy = jax.vmap(jax.vmap(agent.actor))(latents)
+        paid = "reward_known" in batch and bonus_weight is not None
+        known = batch["reward_known"][:, :1] if paid else 1.0
+        value = jax.vmap(jax.vmap(self.critic))(latents, batch["action"][:, :number])
+        policy = jax.vmap(jax.vmap(self.actor))(latents)
         likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(asked.actions[:, :number])
+
+        def mean(x: Float[Array, "b r"], counts: Float[Array, "b r"]) -> Float[Array, ""]:
+            return mean_of(corrected(x, batch.get("weight")), counts)
+
         losses = {
-            "value": mean_of(-value.log_prob(returns), counts * known),
-            "policy": mean_of(-(asked.weights[:, :number] * likely).sum(-1), counts),
+            "value": mean(-value.log_prob(returns), counts * known),
+            "policy": mean(-(asked.weights[:, :number] * likely).sum(-1), counts),
         }
-        s, b = self.learning, self.behaviour
-        entropy, strain = mean_of(policy.entropy(), counts), mean_of(policy.strain(), counts)
-        total = total + s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
-        total = total - b.entropy * entropy + b.strain * strain
-        metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
-        metrics |= {
-            "actor/entropy": entropy,
-            "actor/strain": strain,
+        metrics = {
+            "actor/entropy": mean(policy.entropy(), counts),
+            "actor/strain": mean(policy.strain(), counts),
             "value/mean": value.mean().mean(),
             "return/mean": returns.mean(),
-            "loss/total": total,
         }
-        return total, LossAux(metrics, None, explorer)
+        errors = counts * jnp.abs(value.mean() - returns)
+        return Behaviour(losses, metrics, errors.sum(-1) / jnp.maximum(counts.sum(-1), 1.0))
 
     def ask(
         self,

@@ -61,13 +61,15 @@ def search(
     *,
     greedy: bool,
     invalid: Bool[Array, "b k"] | None = None,
+    temperature: Float[Array, ""] | float | None = None,
 ) -> Found:
     """Search from `states` [B, ...]. Consumes `key`.
 
     Args:
         greedy: take the best action found, with no noise at the root; else one of the improved
-            policy at `settings.temperature`.
+            policy at the temperature.
         invalid: choices that must not be taken at the root, True where so.
+        temperature: in the place of `settings.temperature`, where it changes (see `cooled`).
     """
     noise_key, search_key, act_key = jax.random.split(key, 3)
     features = jax.vmap(model.features)(states)
@@ -90,12 +92,22 @@ def search(
     chosen = found.action
     if not greedy:
         logits = jnp.log(jnp.maximum(weights, candidates.LEAST))
-        logits = logits / jnp.maximum(settings.temperature, 1e-3)
+        heat = settings.temperature if temperature is None else temperature
+        logits = logits / jnp.maximum(heat, 1e-3)
         if invalid is not None:
             logits = jnp.where(invalid, -jnp.inf, logits)
         chosen = jax.random.categorical(act_key, logits)
     value = found.search_tree.summary().value
     return Found(_pick(root.actions, chosen), root.actions, weights, value)
+
+
+def cooled(settings: SearchSettings, planned: int, updates: int) -> float:
+    """The temperature after so many of the `planned` updates: it goes evenly to its end (MuZero's
+    goes down in three steps, 1911.08265 appendix D)."""
+    if settings.temperature_end is None:
+        return settings.temperature
+    share = min(1.0, updates / max(settings.temperature_share * planned, 1.0))
+    return (1.0 - share) * settings.temperature + share * settings.temperature_end
 
 
 def improved(

@@ -13,7 +13,7 @@ plans from a search: what chance they were taken with, the ratio's denominator, 
 model takes no part in it but through the latents that it shapes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,13 +21,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.components import objective_of
+from policies.imagination import still
 from policies.returns import n_step_returns
 from policies.search import search
 from policies.settings import PlanningSettings
-from policies.slow import SlowAgent
+from policies.slow import Behaviour, SlowAgent, View
 from tasks.contract import MASK
 from world_models.contract import Batch, State
-from world_models.muzero import mean_of
+from world_models.muzero import corrected, mean_of
 from world_models.windows import own_episode, spans
 
 MOST = 3.0  # advantages beyond it, in spreads, weigh no more (e^3 is 1910.00177's clip at 20)
@@ -99,8 +100,8 @@ class SearchAgent(SlowAgent):
 
     def head_losses(
         self, batch: Batch, unrolled: Float[Array, "b r k1 f"], targets: Targets, exploring: bool
-    ) -> tuple[dict[str, Float[Array, ""]], dict[str, Float[Array, ""]]]:
-        """Losses of value and policy along an unroll, and what to tell of them.
+    ) -> Behaviour:
+        """Losses of value and policy along an unroll.
 
         The value of a sequence whose rewards are not known (`reward_known`) is not learnt.
         """
@@ -111,7 +112,9 @@ class SearchAgent(SlowAgent):
         counts = valid.astype(jnp.float32)
         if "reward_known" in batch and not exploring:
             counts *= batch["reward_known"][:, :1, None]
-        value = mean_of(-values.log_prob(wanted), counts)
+        weight = batch.get("weight")
+        value = mean_of(corrected(-values.log_prob(wanted), weight), counts)
+        errors = jnp.abs(values.mean()[:, :, 0] - wanted[:, :, 0]).mean(-1)
 
         near = min(ahead, roots - 1) + 1  # steps of an unroll that have a target
         number = targets.weights.shape[0]
@@ -123,23 +126,30 @@ class SearchAgent(SlowAgent):
         inside = jnp.arange(roots)[:, None] + jnp.arange(near) < roots
         counts = (valid[:number, :, :near] & ~ended & inside).astype(jnp.float32)
         likely = jax.vmap(lambda a: policy.log_prob(a), -2, -1)(actions)
+
+        def mean(x: Float[Array, "m r n"]) -> Float[Array, ""]:
+            return mean_of(corrected(x, None if weight is None else weight[:number]), counts)
+
         metrics = {
-            "actor/entropy": mean_of(policy.entropy(), counts),
-            "actor/strain": mean_of(policy.strain(), counts),
+            "actor/entropy": mean(policy.entropy()),
+            "actor/strain": mean(policy.strain()),
             "value/mean": values.mean().mean(),
             "return/mean": targets.value.mean(),
             "target/weight": targets.weights.max(-1).mean(),
         }
-        losses = {"value": value, "policy": mean_of(-(weights * likely).sum(-1), counts)}
-        return losses, metrics
+        losses = {"value": value, "policy": mean(-(weights * likely).sum(-1))}
+        return Behaviour(losses, metrics, errors)
 
-    def weighed(
-        self, losses: dict[str, Float[Array, ""]], metrics: dict[str, Any]
-    ) -> Float[Array, ""]:
-        """The sum of `head_losses`, by the weights of the settings."""
-        s, b = self.learning, self.behaviour
-        total = s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
-        return total - b.entropy * metrics["actor/entropy"] + b.strain * metrics["actor/strain"]
+    def behaviour_losses(
+        self,
+        batch: Batch,
+        view: View,
+        bonus_weight: float | Float[Array, ""] | None,
+        key: PRNGKeyArray,
+    ) -> Behaviour:
+        roots = view.latents.shape[1]
+        targets = self.slowly.targets(batch, view.states, view.seen, roots, bonus_weight, key)
+        return self.head_losses(batch, view.latents, still(targets), bonus_weight is None)
 
 
 def taken(

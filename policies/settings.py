@@ -57,6 +57,12 @@ class SearchSettings(Settings):
     temperature: float = Field(
         default=1.0, ge=0, description="Of the action drawn while collecting; 0 takes the best."
     )
+    temperature_end: float | None = Field(
+        default=None, ge=0, description="What it changes to while training; none keeps it."
+    )
+    temperature_share: float = Field(
+        default=1.0, gt=0, le=1, description="Share of a job's updates over which it does, evenly."
+    )
 
 
 class PlanningSettings(Settings):

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies.actor import ActionDistribution, Actor
-from policies.components import LossAux, build_explorer, learn_curiosity, real_steps
-from policies.imagination import still
+from policies.components import build_explorer
 from policies.search_agent import SearchAgent
 from policies.settings import (
     AgentSettings,
@@ -25,13 +24,14 @@ from policies.settings import (
     LearningSettings,
     PlanningSettings,
 )
+from policies.slow import View
 from policies.values import ValueHead
 from tasks import registry
 from tasks.contract import ActionSpec, PureTask, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
 from world_models.muzero import Encoder, spread
-from world_models.running import Running, cast
+from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
 from world_models.simulator import TOLD, Simulator
 
@@ -71,38 +71,14 @@ class SimulatorAgent(SearchAgent):
     def model(self) -> Simulator:
         return Simulator(self.encoder, self.task, self.observed, self.pays)
 
-    def loss(
-        self,
-        batch: Batch,
-        key: PRNGKeyArray,
-        *,
-        stage: str,
-        dtype: jnp.dtype,
-        bonus_weight: float | Float[Array, ""],
-    ) -> tuple[Float[Array, ""], LossAux]:
-        agent, exploring = cast(self, dtype), stage == "explore"
-        slow = agent.slowly
-        roots = batch["is_first"].shape[1] - self.learning.n_steps
-        latents = agent.model.encode(batch, roots)
-        came = slow.model.moments(batch, jax.lax.stop_gradient(slow.model.encode(batch)))
-        read = jax.vmap(jax.vmap(agent.model.features))
-        seen = read(came)
+    def view(self, batch: Batch, stage: str) -> View:
+        slow, roots = self.slowly.model, batch["is_first"].shape[1] - self.learning.n_steps
+        latents = self.model.encode(batch, roots)
+        came = slow.moments(batch, jax.lax.stop_gradient(slow.encode(batch)))
+        read = jax.vmap(jax.vmap(self.model.features))
+        features = read(self.model.moments(batch, latents))[:, :, None]
         metrics = {"latent/spread": spread(latents)}
-        total, explorer, curiosity = jnp.zeros(()), None, self.explorer
-        if curiosity is not None:
-            steps = real_steps(agent.encoder.observation, batch, seen)
-            total, explorer, more = learn_curiosity(curiosity, steps, dtype)
-            metrics |= more
-        if exploring and curiosity is None:  # nothing to want
-            return total, LossAux(metrics | {"loss/total": total}, None, None)
-
-        weight = None if exploring else bonus_weight
-        targets = slow.targets(batch, came, seen, roots, weight, key)
-        features = read(agent.model.moments(batch, latents))
-        heads, more = agent.head_losses(batch, features[:, :, None], still(targets), exploring)
-        metrics |= {f"loss/{name}": value for name, value in heads.items()} | more
-        total = total + self.weighed(heads, more)
-        return total, LossAux(metrics | {"loss/total": total}, None, explorer)
+        return View(features, came, read(came), jnp.zeros(()), metrics)
 
 
 def build_simulator_agent(

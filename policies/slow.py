@@ -1,17 +1,23 @@
-"""Slow copies of learned components: targets that do not run after what learns from them."""
+"""Slow copies of learned components: targets that do not run after what learns from them.
 
+Agents that have them learn from real steps, all by the same loss: that of a model if there is one,
+then a curiosity's, then those of value and policy. What the families differ in is how they view a
+batch, and how value and policy learn from it.
+"""
+
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from policies.components import COMPONENTS, Agent, LossAux
+from policies.components import COMPONENTS, Agent, LossAux, learn_curiosity, real_steps
 from policies.settings import LearningSettings
-from world_models.contract import Batch
-from world_models.running import Running
+from world_models.contract import Batch, State
+from world_models.running import Running, cast
 
 COPIED = tuple(name for name in COMPONENTS if name != "explorer")
 
@@ -30,6 +36,29 @@ def followed(slow: Any, now: Any, rate: float) -> Any:
         slow,
         now,
     )
+
+
+class Behaviour(NamedTuple):
+    """Losses of `value` and `policy`, what to tell of them (`actor/entropy` and `actor/strain` at
+    least), and the mean absolute error of the values of each sequence's roots."""
+
+    losses: dict[str, Float[Array, ""]]
+    metrics: dict[str, Float[Array, ""]]
+    errors: Float[Array, " b"]
+
+
+class View(NamedTuple):
+    """What an agent makes of a batch before anything in it is valued.
+
+    Of its own roots the `latents`, which gradients pass; of every step the slow copies' `states`
+    and what their features are (`seen`), held still; the weighed losses of a model, 0 without one.
+    """
+
+    latents: Float[Array, "b r *f"]
+    states: State
+    seen: Float[Array, "b t f"]
+    total: Float[Array, ""]
+    metrics: dict[str, Float[Array, ""]]
 
 
 class SlowAgent(Agent):
@@ -63,6 +92,49 @@ class SlowAgent(Agent):
         slow = {name: parts[name].slow.value for name in COPIED if name in parts}
         agent: Any = super().replace(now)
         return eqx.tree_at(lambda a: a.slow.value, agent, self.slow.value | slow)
+
+    @abstractmethod
+    def view(self, batch: Batch, stage: str) -> View:
+        """What the batch shows to this agent and to its slow copies."""
+
+    @abstractmethod
+    def behaviour_losses(
+        self,
+        batch: Batch,
+        view: View,
+        bonus_weight: float | Float[Array, ""] | None,
+        key: PRNGKeyArray,
+    ) -> Behaviour:
+        """What value and policy learn from the batch; without a weight, to want the bonus alone.
+        Consumes `key`."""
+
+    def loss(
+        self,
+        batch: Batch,
+        key: PRNGKeyArray,
+        *,
+        stage: str,
+        dtype: jnp.dtype,
+        bonus_weight: float | Float[Array, ""],
+    ) -> tuple[Float[Array, ""], LossAux]:
+        agent, exploring = cast(self, dtype), stage == "explore"
+        view = agent.view(batch, stage)
+        total, metrics, explorer = view.total, view.metrics, None
+        if self.explorer is not None:
+            steps = real_steps(agent.encoder.observation, batch, view.seen)
+            loss, explorer, more = learn_curiosity(self.explorer, steps, dtype)
+            total, metrics = total + loss, metrics | more
+        elif exploring:  # nothing to want
+            return total, LossAux(metrics | {"loss/total": total}, None, None)
+
+        weight = None if exploring else bonus_weight
+        losses, more, errors = agent.behaviour_losses(batch, view, weight, key)
+        s, b = self.learning, self.behaviour
+        wanted = s.value_scale * losses["value"] + s.policy_scale * losses["policy"]
+        wanted = wanted - b.entropy * more["actor/entropy"] + b.strain * more["actor/strain"]
+        total = total + wanted
+        metrics = metrics | {f"loss/{name}": value for name, value in losses.items()} | more
+        return total, LossAux(metrics | {"loss/total": total}, None, explorer, errors)
 
     def settle(self, aux: LossAux) -> Agent:
         """The slow copies and the explorer's moments move on."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from policies.agent import Agent, Memory, act, fresh_memory
-from policies.planners import NoPlanner, build_planner
+from policies.planners import NoPlanner, TreeSearch, build_planner
 from policies.settings import Planner as PlannerName
 from policies.settings import PlanningSettings
 from tasks.contract import MASK, ActionSpec, TaskSpec
@@ -42,14 +42,16 @@ def jitted_act(
         bonus_weight: Any = 0.0,
         mask: Any = None,
         goal: Any = None,
+        temperature: Any = None,
     ) -> tuple[Any, Memory]:
+        heated = temperature is not None and planner == "mcts"
         return act(
             agent,
             memory,
             observation,
             is_first,
             jax.random.fold_in(key, count),
-            planner=chosen,
+            planner=TreeSearch(settings.search, temperature) if heated else chosen,
             greedy=greedy,
             bonus_weight=bonus_weight,
             mask=mask,
@@ -93,6 +95,7 @@ class AgentActor:
         bonus_weight: np.float32 | float | None = 0.0,
         goal: Any = None,
         plan: bool = True,
+        temperature: np.float32 | None = None,
     ) -> np.ndarray:
         """Actions [N, A] for the present rows.
 
@@ -100,6 +103,7 @@ class AgentActor:
             bonus_weight: what a planner wants (see `policies.agent.objective_of`).
             goal: the features [F] of what it is to come to instead.
             plan: whether it is the planner's turn; else the policy acts.
+            temperature: of a tree search, in the place of its settings' one.
         """
         observation = {name: rows[name] for name in self.keys}
         call = self._plan if plan else self._wait
@@ -113,6 +117,7 @@ class AgentActor:
             bonus_weight,
             rows.get(MASK),
             goal,
+            temperature if plan else None,
         )
         return np.asarray(action)
 

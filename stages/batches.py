@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.priorities import Drawn
 from stages.replay import Replay
 from stages.settings import TrainingSettings
 from tasks.contract import MASK
@@ -14,7 +15,8 @@ class Batches:
     """Draws what one call learns from: a function of (seed, number of the update) and the replays.
 
     Args:
-        rehearsal: the exploration's replay, from which a `share` of each batch is drawn.
+        rehearsal: the exploration's replay, from which a `share` of each batch is drawn, all of it
+            alike.
         known: whether its rewards are the task's; else they are not learnt.
     """
 
@@ -24,21 +26,30 @@ class Batches:
     share: float = 0.0
     known: bool = False
 
-    def draw(self, own: Replay, number: int) -> dict[str, np.ndarray]:
-        """Arrays [updates, B, T, ...] for the call that begins at update `number`."""
+    def draw(self, own: Replay, number: int) -> tuple[dict[str, np.ndarray], Drawn | None]:
+        """Arrays [updates, B, T, ...] for the call that begins at update `number`.
+
+        Where the own replay has priorities, also `weight` [updates, B] of the losses, and which
+        sequences the first of each batch are.
+        """
         rng = np.random.default_rng([self.seed, 1, number])
-        size, length = self.training.batch_size, self.training.batch_length
-        shared = 0 if self.rehearsal is None else round(size * self.share)
-        parts = []
-        for replay, rows, known in (
-            (own, size - shared, True),
-            (self.rehearsal, shared, self.known),
-        ):
-            if replay is None or rows == 0:
-                continue
-            shape = (self.training.updates_per_call, rows)
-            part = replay.sample(rng, shape, length)
-            part["reward_known"] = np.full((*shape, length), known, np.float32)
+        updates, length = self.training.updates_per_call, self.training.batch_length
+        shared = 0 if self.rehearsal is None else round(self.training.batch_size * self.share)
+        mine, others = (updates, self.training.batch_size - shared), (updates, shared)
+        parts, drawn = [], None
+        if mine[1]:
+            if own.priorities is None:
+                part = own.sample(rng, mine, length)
+            else:
+                part, drawn = own.sample_by_priority(rng, mine, length)
+                part["weight"] = drawn.weight
+            part["reward_known"] = np.ones((*mine, length), np.float32)
+            parts.append(part)
+        if self.rehearsal is not None and shared:
+            part = self.rehearsal.sample(rng, others, length)
+            part["reward_known"] = np.full((*others, length), self.known, np.float32)
+            if drawn is not None:
+                part["weight"] = np.ones(others, np.float32)
             parts.append(part)
         batches = parts[0]
         if len(parts) > 1:
@@ -46,4 +57,4 @@ class Batches:
                 parts[1][MASK] = np.ones(parts[1]["action"].shape, bool)
             batches = {k: np.concatenate([part[k] for part in parts], 1) for k in batches}
         del batches["is_last"]  # kept on disk, of no use to a loss
-        return batches
+        return batches, drawn

@@ -10,6 +10,9 @@ Memory is the peak of one job in a process of its own, when nothing is compiled 
     activations     kept for the backward pass
     replay          whole chunks, up to its budget
 
+What learns from real steps (the MuZero family and its control) imagines nothing: its time is that
+of unrolls and searches, and it has slow copies of its weights.
+
 Disk is what stays of a job: checkpoint, `start/`, replay, episodes, film. Parameters, updates and
 bytes of replay are counted; the constants are fits to measured jobs (benchmarks/memory.py), and
 time is rough.
@@ -23,7 +26,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from policies.agent import Agent
+from policies import candidates
+from policies.agent import COMPONENTS, Agent
+from policies.slow import SlowAgent
 from stages.explore import HELD_OUT_EPISODES, fresh_agent
 from stages.settings import Study, planned_updates
 from tasks.contract import TaskSpec
@@ -35,6 +40,8 @@ GIB = 2**30
 MIB = 2**20
 PROCESS_BYTES = 570 * MIB
 COMPILING_BYTES = 800 * MIB
+COMPILING_OTHERS_BYTES = 550 * MIB  # where nothing is imagined: learning from real steps
+COMPILING_PLANNER_BYTES = 250 * MIB  # more, for a planner or the search that gives targets
 WORKER_BYTES = 300 * MIB  # a simulator process; its environments count apart
 ENVIRONMENT_BYTES = {  # one environment of a suite
     "desk": 2 * MIB,
@@ -51,10 +58,15 @@ PLANNED = 16  # numbers kept while planning, per unit of width and sequence
 PLANNED_WITH = ("encoder", "dynamics", "reward_head", "critic")
 IMAGE_ACTIVATIONS = 36  # per number of an image
 COPIES = 6  # weights, two moments, gradient, update, and the copy that acts
+SLOW_COPIES = 3  # of slow copies: themselves, their update, and the copy that acts
 # Weights and two moments, compressed somewhat; `start/` is a copy more.
 STORED_COPIES = {"explore": 2.6, "transfer": 3.7}
+STORED_SLOW = {"explore": 0.9, "transfer": 1.8}  # of slow copies
 CHECKPOINT_BYTES = 80 * 2**10  # around the arrays
 FLOPS_PER_SECOND = 75e9  # of one core on small matrices, measured; a GPU is far faster
+NODE_SECONDS = 4e-6  # of one simulation of a tree search, besides the model's products
+CANDIDATE_SECONDS = 1e-6  # of the value of one action, where there is no model to search in
+REAL_STEPS_RATE = 0.5 * FLOPS_PER_SECOND  # of learning from real steps, which is less of products
 EVALUATION_RATE = 800.0  # env steps per second, policy step included
 
 
@@ -99,17 +111,69 @@ def estimate(
     replay = _replay(study, spec, steps)
     kept = min(replay, int(study.replay.memory_gib * GIB))
     batches = _row_bytes(spec) * rows * training.updates_per_call
-    b = study.behaviour
-    dreams = min(b.imagination_starts, rows) * b.imagination_horizon
-    width = max(study.model.width, b.width)
-    images = sum(int(np.prod(s.shape)) for s in spec.observation.values() if is_image(s))
-    activations = 4 * (ACTIVATIONS * width * (rows + dreams) + IMAGE_ACTIVATIONS * images * rows)
-    memory += COMPILING_BYTES + 4 * COPIES * parameters + kept + 3 * batches + activations
-    flops = 6.0 * parameters * (rows + dreams) + 40.0 * images * rows * study.model.image_depth
-    stored = STORED_COPIES[stage] * 4 * parameters + CHECKPOINT_BYTES
+    each, activations = _update(study, spec, agent)
+    slow = _parameters(agent.slow) if isinstance(agent, SlowAgent) else 0
+    learnt = parameters - slow
+    weights = 4 * (COPIES * learnt + SLOW_COPIES * slow)
+    memory += _compiling(study, agent) + weights + kept + 3 * batches + activations
+    stored = 4 * (STORED_COPIES[stage] * learnt + STORED_SLOW[stage] * slow) + CHECKPOINT_BYTES
     disk = stored + min(replay, int(study.replay.disk_gib * GIB))
-    seconds = updates * flops / FLOPS_PER_SECOND + planning
-    return _row(parameters, updates, memory, int(disk), seconds)
+    return _row(parameters, updates, memory, int(disk), updates * each + planning)
+
+
+def _compiling(study: Study, agent: Agent) -> int:
+    """Bytes that compiling an update takes; who plans while collecting has counted its own."""
+    planning = study.planning
+    if not isinstance(agent, SlowAgent):
+        return COMPILING_BYTES
+    searched = planning.learn != "none" and planning.collect == "none"
+    return COMPILING_OTHERS_BYTES + searched * COMPILING_PLANNER_BYTES
+
+
+def _update(study: Study, spec: TaskSpec, agent: Agent) -> tuple[float, int]:
+    """Seconds of one update, and bytes that it keeps for its backward pass."""
+    training, b = study.training, study.behaviour
+    rows = training.batch_size * training.batch_length
+    images = sum(int(np.prod(s.shape)) for s in spec.observation.values() if is_image(s))
+    if isinstance(agent, SlowAgent):
+        seconds, steps = _from_real_steps(study, agent)
+    else:
+        steps = rows + min(b.imagination_starts, rows) * b.imagination_horizon
+        seconds = 6.0 * _parameters(agent) * steps / FLOPS_PER_SECOND
+    seconds += 40.0 * images * rows * study.model.image_depth / FLOPS_PER_SECOND
+    width = max(study.model.width, b.width)
+    return seconds, 4 * (ACTIVATIONS * width * steps + IMAGE_ACTIVATIONS * images * rows)
+
+
+def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int]:
+    """Seconds of one update but for its images, and latents that it keeps gradients of."""
+    training, learning = study.training, study.learning
+    rows = training.batch_size * training.batch_length
+    size = {name: _parameters(getattr(agent, name)) for name in COMPONENTS}
+    ahead = study.muzero.unroll if agent.foresees else 0
+    roots = training.batch_size * (training.batch_length - learning.n_steps - ahead)
+    foreseen = size["dynamics"] + size["decoder"] + size["reward_head"]
+    heads = size["actor"] + size["critic"]
+    flops = 6.0 * (size["encoder"] + heads) * roots + 6.0 * (foreseen + heads) * roots * ahead
+    flops += 2.0 * (size["encoder"] + size["critic"]) * rows + 6.0 * size["explorer"] * rows
+    seconds = 0.0
+    if study.agent.world_model == "none":  # asks for the value of every candidate
+        asked = candidates.number(agent.actor, study.planning.search) * rows
+        flops += 2.0 * size["critic"] * asked
+        seconds = CANDIDATE_SECONDS * asked
+    elif study.planning.learn == "mcts":
+        nodes = study.planning.search.simulations * roots * learning.reanalyse
+        seconds = nodes * _node_seconds(agent)
+    return flops / REAL_STEPS_RATE + seconds, roots * (ahead + 1)
+
+
+def _node_seconds(agent: Agent) -> float:
+    """One simulation of a tree search: a step of the model, three heads, and the tree itself."""
+    names = ("reward_head", "actor", "critic", "dynamics")
+    if not agent.foresees or not isinstance(agent, SlowAgent):
+        names += ("encoder",)  # which holds the recurrent core, or reads what a simulator shows
+    parameters = sum(_parameters(getattr(agent, name)) for name in names)
+    return NODE_SECONDS + 2.0 * parameters / FLOPS_PER_SECOND
 
 
 def _planning(
@@ -119,12 +183,16 @@ def _planning(
     p = study.planning
     if getattr(p, role) == "none":
         return 0.0, 0
-    parts = agent.components()
-    # a step is imagined by what is recurrent and the prior, and judged by two heads
-    each = sum(_parameters(parts[name]) for name in PLANNED_WITH if name in parts)
-    flops = 2.0 * each * p.samples * p.iterations * p.horizon * steps
     width = max(study.model.width, study.behaviour.width)
-    return flops / FLOPS_PER_SECOND, 4 * PLANNED * width * p.samples * number
+    if getattr(p, role) == "mcts":
+        nodes = p.search.simulations
+        working = 4 * PLANNED * width * nodes * number
+        return nodes * steps * _node_seconds(agent), COMPILING_PLANNER_BYTES + working
+    # a step is imagined by what is recurrent and the prior, and judged by two heads
+    each = sum(_parameters(getattr(agent, name)) for name in PLANNED_WITH)
+    flops = 2.0 * each * p.samples * p.iterations * p.horizon * steps
+    working = 4 * PLANNED * width * p.samples * number
+    return flops / FLOPS_PER_SECOND, COMPILING_PLANNER_BYTES + working
 
 
 def _environments(study: Study, spec: TaskSpec, stage: Stage) -> int:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from stages import durable
+from stages.priorities import Drawn, Priorities
 from stages.settings import ReplaySettings
 
 GIB = 2**30
@@ -71,6 +72,7 @@ class Replay:
         self.settings = settings
         self.folder = folder
         self.streams = [Stream() for _ in range(streams)]
+        self.priorities = Priorities(streams, settings) if settings.priority else None
         self._chunk_bytes = self.dtype.itemsize * settings.chunk
         whole = io.BytesIO()
         np.save(whole, np.zeros(settings.chunk, self.dtype))
@@ -120,10 +122,48 @@ class Replay:
         """
         with self._lock:
             out = self._sample(rng, int(np.prod(shape)), length)
+        return self._shaped(out, shape)
+
+    def sample_by_priority(
+        self, rng: np.random.Generator, shape: tuple[int, ...], length: int
+    ) -> tuple[dict[str, np.ndarray], Drawn]:
+        """Sequences [*shape, length, ...] by their priorities, and which they are [*shape].
+
+        Raises:
+            ValueError: there is none yet.
+        """
+        assert self.priorities is not None, "replay.priority is above 0"
+        number = int(np.prod(shape))
+        out = np.empty((number, length), self.dtype)
+        with self._lock:
+            first = [self._first(s) for s in self.streams]
+            allowed = [self._allowed(s, length) for s in self.streams]
+            drawn = self.priorities.draw(rng, number, first, allowed)
+            for target, stream, start in zip(out, drawn.stream, drawn.start, strict=True):
+                self._copy(self.streams[stream], int(start), target)
+        return self._shaped(out, shape), Drawn(*(part.reshape(shape) for part in drawn))
+
+    def learnt(self, drawn: Drawn, errors: np.ndarray) -> None:
+        """Keep the errors [...] of sequences that were drawn by their priorities."""
+        assert self.priorities is not None, "replay.priority is above 0"
+        with self._lock:
+            self.priorities.learnt(drawn, errors)
+
+    def _shaped(self, out: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Sequences by key, their number as a shape."""
+        length = out.shape[1]
         return {
             key: out[key].reshape(*shape, length, *out[key].shape[2:])
             for key in self.dtype.names or ()
         }
+
+    def _allowed(self, stream: Stream, length: int) -> np.ndarray:
+        """Whether a sequence may begin at each of a stream's rows that have enough after them."""
+        first = self._first(stream)
+        allowed = np.ones(max(stream.length - first - length + 1, 0), bool)
+        for begin, end in stream.dropped:
+            allowed[max(begin - length + 1 - first, 0) : max(end - first, 0)] = False
+        return allowed
 
     def _sample(self, rng: np.random.Generator, number: int, length: int) -> np.ndarray:
         out = np.empty((number, length), self.dtype)
@@ -202,7 +242,7 @@ class Replay:
             self._write(index, number)
         for stream in self.streams:
             stream.saved = stream.length // self.settings.chunk
-        table = {
+        table: dict[str, Any] = {
             "chunk": self.settings.chunk,
             "streams": [
                 {
@@ -214,6 +254,8 @@ class Replay:
                 for s in self.streams
             ],
         }
+        if self.priorities is not None:
+            table["priorities"] = self.priorities.state()
         tails = np.zeros((len(self.streams), self.settings.chunk), self.dtype)
         for tail, stream in zip(tails, self.streams, strict=True):
             if stream.chunks and not isinstance(stream.chunks[-1], Path):
@@ -247,6 +289,8 @@ class Replay:
             stream.chunks = [self._path(index, n) for n in range(stream.base, stream.saved)]
             if stream.length % self.settings.chunk:
                 stream.chunks.append(np.array(tails[index]))
+        if self.priorities is not None and "priorities" in table:
+            self.priorities.restore(table["priorities"])
         if clean and self.folder.exists():
             files = set(self.folder.glob("stream-*"))
             older = {path for other in others for path in self._files(other, before=table)}

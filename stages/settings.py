@@ -99,6 +99,19 @@ class ReplaySettings(Settings):
         default=8.0, gt=0, description="Disk for full chunks; then the oldest go."
     )
     chunk: int = Field(default=256, ge=8, description="Steps per chunk.")
+    priority: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="Sequences are drawn by the errors of their values to this power (`muzero`, "
+        "`simulator` and `none`); 0 draws all alike.",
+    )
+    importance: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="How far weights of the losses make up for that: 1 wholly, 0 not at all.",
+    )
 
 
 class ExploreSettings(Settings):

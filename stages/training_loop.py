@@ -22,15 +22,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from policies.agent import Agent, component_key
+from policies.search import cooled
 from stages import checkpoints, interruption
 from stages.acting import AgentActor, random_actions, to_simulator
 from stages.batches import Batches
 from stages.coverage import Coverage
 from stages.episodes import EpisodeCounter
 from stages.metrics import Metrics, MetricsError, Progress, Stopwatch, plain
+from stages.priorities import Drawn
 from stages.replay import Replay, ReplayError
 from stages.settings import Study, planned_updates
-from stages.training_step import TrainingState, build_step, faded, initial_state, place
+from stages.training_step import (
+    ERRORS,
+    TrainingState,
+    build_step,
+    faded,
+    initial_state,
+    place,
+)
 from tasks.contract import MASK, TaskSpec
 from tasks.group import empty_rows
 from tasks.vector import TaskFault, make_vector
@@ -128,8 +137,8 @@ class TrainingLoop:
         self.coverage = Coverage(position.shape[0]) if position else None
         self.recent: list[dict[str, Any]] = []
         self._pool = self._exits.enter_context(ThreadPoolExecutor(1))
-        self._drawn: Future[Any] | None = None
-        self._pending: dict[str, Any] | None = None
+        self._ahead: Future[Any] | None = None
+        self._pending: tuple[dict[str, Any], Drawn | None] | None = None
         self._compiled: set[str] = set()
         self._beyond = False
         self.last_metrics: dict[str, float] = {}
@@ -267,7 +276,12 @@ class TrainingLoop:
         with self.watch("policy" if kind in self._compiled else "compile"):
             self._compiled.add(kind)
             return self.actor(
-                self.acting, self.rows, count, bonus_weight=self._bonus_weight(), plan=plan
+                self.acting,
+                self.rows,
+                count,
+                bonus_weight=self._bonus_weight(),
+                plan=plan,
+                temperature=self._temperature(),
             )
 
     def _bonus_weight(self) -> np.float32 | float | None:
@@ -277,6 +291,13 @@ class TrainingLoop:
         if self.agent.explorer is None or self.actor.planner == "none":
             return 0.0
         return np.float32(faded(self.study.curiosity, self.planned, self.counters.updates))
+
+    def _temperature(self) -> np.float32 | None:
+        """Of the search that collects, where it changes while training."""
+        search = self.study.planning.search
+        if search.temperature_end is None:
+            return None
+        return np.float32(cooled(search, self.planned, self.counters.updates))
 
     def _random_only(self) -> bool:
         return self.plan.stage == "explore" and self.agent.explorer is None
@@ -333,14 +354,14 @@ class TrainingLoop:
             self._train()
 
     def _train(self) -> None:
-        batches = self._drawn.result() if self._drawn else self._draw(self.counters.updates)
-        self._drawn = None
+        batches, drawn = self._ahead.result() if self._ahead else self._draw(self.counters.updates)
+        self._ahead = None
         kind = "update" if "update" in self._compiled else "compile"
         self._compiled.add("update")
         with self.watch(kind):
             self._settle_pending()
             self.state, metrics = self.step(self.state, batches, self.update_key)
-            self._pending = metrics
+            self._pending = metrics, drawn
         before = self.counters.updates
         self.counters.updates += self.study.training.updates_per_call
         if self.study.training.overlap:
@@ -348,7 +369,7 @@ class TrainingLoop:
             self.acting = jax.tree.map(
                 lambda x: jnp.copy(x) if eqx.is_array(x) else x, self.state.agent
             )
-            self._drawn = self._pool.submit(self._draw, self.counters.updates)
+            self._ahead = self._pool.submit(self._draw, self.counters.updates)
         else:
             with self.watch(kind):
                 self._settle_pending()
@@ -356,17 +377,23 @@ class TrainingLoop:
         if before // UPDATES_PER_ROW != self.counters.updates // UPDATES_PER_ROW:
             self._write_rows()
 
-    def _draw(self, number: int) -> dict[str, jax.Array]:
+    def _draw(self, number: int) -> tuple[dict[str, jax.Array], Drawn | None]:
         """Batches of one call, a function of (seed, number of the update) and the replay."""
         with self.watch("replay"):
-            return place(self.batches.draw(self.replay, number))
+            batches, drawn = self.batches.draw(self.replay, number)
+            return place(batches), drawn
 
     def _settle_pending(self) -> None:
-        """Wait for the last call and refuse to go on from not-a-number."""
+        """Wait for the last call, let the replay know what it learnt, and refuse to go on from
+        not-a-number."""
         if self._pending is None:
             return
-        self.last_metrics = {name: float(value) for name, value in self._pending.items()}
+        metrics, drawn = self._pending
         self._pending = None
+        errors = metrics.pop(ERRORS, None)
+        if drawn is not None and errors is not None:
+            self.replay.learnt(drawn, np.asarray(errors)[:, : drawn.start.shape[1]])
+        self.last_metrics = {name: float(value) for name, value in metrics.items()}
         for name, value in self.last_metrics.items():
             watched = name.startswith(("loss/", "gradient/"))
             if watched and not math.isfinite(value):

@@ -37,6 +37,7 @@ class TrainingState(eqx.Module):
 Batches = Mapping[str, Any]
 Metrics = dict[str, Array]
 Step = Callable[[TrainingState, Batches, PRNGKeyArray], tuple[TrainingState, Metrics]]
+ERRORS = "errors"  # among the metrics of batches that were drawn by them: [updates, B], no average
 
 
 def learning(agent: Agent, names: tuple[str, ...] | None) -> PyTree[bool]:
@@ -79,7 +80,7 @@ def build_step(
     """The jitted training step of a stage; jobs of equal settings share it, compiled once.
 
     It takes (state, batches, key), consumes the state's buffers, and averages metrics over the
-    updates of a call.
+    updates of a call; of batches that have a `weight` the sequences' errors are among them.
 
     Args:
         planned: updates of the whole job, over a share of which a carried curiosity fades.
@@ -113,6 +114,8 @@ def build_step(
             parts = agent.components()
             agent = state.agent.replace({n: parts[n] for n in learn if n in parts})
         metrics = aux.metrics | {"gradient/norm": optax.tree.norm(gradients)}
+        if "weight" in batch and aux.errors is not None:
+            metrics[ERRORS] = aux.errors
         return TrainingState(agent, optimiser_state, state.updates + 1), metrics
 
     def run(
@@ -126,7 +129,7 @@ def build_step(
             return eqx.filter(state, eqx.is_array), metrics
 
         arrays, metrics = jax.lax.scan(scan, arrays, batches)
-        averages = {name: value.mean() for name, value in metrics.items()}
+        averages = {n: x if n == ERRORS else x.mean() for n, x in metrics.items()}
         return eqx.combine(arrays, static), averages
 
     jitted = eqx.filter_jit(run, donate="all-except-first")

@@ -165,6 +165,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "seeds negative": (setting("seeds=[-1]"), ["--set: seeds = [-1]", "not negative"]),
     "very many seeds": (setting("seeds=1_000_000_000"), ["seeds = 1000000000", "at most"]),
     "a name that is a path": (setting('name="../x"'), ['name = "../x"', "letters"]),
+    "priorities without errors": (
+        setting("replay.priority=0.6"),
+        ["--set: replay.priority = 0.6", '"rssm"', "use 0"],
+    ),
     # arms
     "unknown component": (
         extended('[transfer.arms]\nx = ["actr"]'),

@@ -113,6 +113,8 @@ def test_identities_differ_between_jobs_and_not_between_calls() -> None:
         ("planning.evaluate=mppi", {"evaluate"}),
         ("planning.collect=mppi", {"explore", "transfer", "evaluate"}),
         ("planning.horizon=4", set()),  # nobody plans
+        ("replay.importance=0.5", set()),  # all sequences are drawn alike
+        ("planning.search.temperature_end=0.2", set()),  # nobody searches
         ('tasks.transfer=["desk/push_left:sparse", "desk/reach"]', set()),
     ],
 )
@@ -128,6 +130,27 @@ def test_how_to_plan_matters_where_somebody_plans() -> None:
     assert {job.stage for id, job in before.items() if after[id].digest != job.digest} == {
         "evaluate"
     }
+
+
+def test_priorities_and_a_falling_temperature_matter_where_they_are_at_work() -> None:
+    family = ('agent.world_model="muzero"', "training.batch_length=9")
+
+    def moved(before: tuple[str, ...], *after: str) -> set[str]:
+        old, new = graph(*family, *before).jobs, graph(*family, *before, *after).jobs
+        return {job.stage for id, job in old.items() if new[id].digest != job.digest}
+
+    plain = graph(*family).jobs.values()  # as they were before there was a choice
+    known = {key for job in plain for key in job.settings}
+    assert not known & {"replay.priority", "replay.importance"}
+    assert not any("temperature_" in key for key in known)
+    every = {"explore", "transfer", "evaluate"}
+    assert moved((), "replay.priority=1.0") == every
+    assert moved(("replay.priority=1.0",), "replay.importance=0.5") == every
+    falling = "planning.search.temperature_end=0.2"
+    assert moved((), falling) == set()
+    assert moved(("planning.collect=mcts",), falling) == every
+    assert moved(("planning.collect=mcts",), "planning.search.temperature_share=0.5") == set()
+    assert moved(("planning.evaluate=mcts",), falling) == set()
 
 
 def test_evaluation_settings_matter_to_evaluation_not_to_exploration() -> None:

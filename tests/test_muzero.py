@@ -9,7 +9,7 @@ import pytest
 from tests import tiny
 from world_models.contract import WorldModel
 from world_models.distributions import RootTwoHot, value_inverse, value_transform
-from world_models.muzero import MuZero, build_muzero, halved, spread, standardised
+from world_models.muzero import MuZero, build_muzero, corrected, halved, spread, standardised
 from world_models.self_supervision import TEMPERATURE, consistency, contrast
 from world_models.settings import MuZeroSettings
 from world_models.windows import own_episode, spans
@@ -120,6 +120,14 @@ def test_unknown_rewards_are_not_learnt() -> None:
     batch["reward_known"] = jnp.zeros((1, 3))
     losses, _ = eqx.filter_jit(MuZero.loss)(one, batch, jnp.zeros((1, 12)), None, KEY)
     assert losses["reward"] == 0
+
+
+def test_losses_by_step_count_as_their_sequence_weighs() -> None:
+    each, weight = jnp.arange(8.0).reshape(2, 2, 2), jnp.array([1.0, 10.0])
+    expected = [0, 1, 2, 3, 40, 50, 60, 70]
+    np.testing.assert_array_equal(corrected(each, weight).ravel(), expected)
+    np.testing.assert_array_equal(corrected(each.ravel(), weight), expected)
+    assert corrected(each, None) is each
 
 
 def test_consistency_and_contrast_by_hand() -> None:

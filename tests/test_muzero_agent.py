@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policies.agent import act, agent_loss, fresh_memory
+from policies.agent import agent_loss
 from policies.components import COMPONENTS
 from policies.muzero import MuZeroAgent
-from policies.planners import build_planner
 from policies.returns import n_step_returns
 from policies.search_agent import MOST, Targets, taken
 from policies.settings import PlanningSettings
 from policies.slow import followed
 from stages import checkpoints
+from stages.acting import AgentActor
 from stages.settings import TrainingSettings
 from stages.training_step import build_step, initial_state
 from tests import tiny
@@ -25,10 +25,19 @@ from tests import tiny
 KEY = jax.random.key(0)
 TRAINING = TrainingSettings(updates_per_call=2)
 SHAPE = (3, 6)  # so that two steps are roots, and one of an unroll's was searched
+WEIGHED = tiny.batch(*SHAPE) | {"weight": jnp.ones(3)}
 
 
 def fresh(*, world_model: str = "muzero", **changes: Any) -> Any:
     return tiny.agent(world_model=world_model, **changes)
+
+
+@eqx.filter_jit
+def learnt(agent: Any, batch: dict) -> Any:
+    """Metrics of one loss, and the errors of the sequences."""
+    dtype = jnp.dtype("float32")
+    aux = agent_loss(agent, batch, KEY, stage="transfer", dtype=dtype)[1]
+    return aux.metrics, aux.errors
 
 
 def arrays(tree: Any) -> list[jax.Array]:
@@ -77,7 +86,7 @@ def test_losses_of_the_heads_by_hand() -> None:
     def losses(agent: MuZeroAgent, batch: dict, targets: Targets) -> Any:
         return agent.head_losses(batch, unrolled, targets, False)
 
-    found, metrics = losses(flat, batch, targets)
+    found, metrics, _ = losses(flat, batch, targets)
     assert float(found["policy"]) == pytest.approx(np.log(3), rel=1e-4)
     assert float(found["value"]) == pytest.approx(np.log(15), rel=1e-4)
     assert float(metrics["actor/entropy"]) == pytest.approx(np.log(3), rel=1e-4)
@@ -149,19 +158,33 @@ def test_actions_that_turned_out_better_weigh_more_by_hand() -> None:
 def test_a_collapse_is_seen(family: Any) -> None:
     """`latent/spread` is near 0 where an encoder does not tell one observation from another."""
     agent = fresh(world_model=family)
-    batch, dtype = tiny.batch(*SHAPE), jnp.dtype("float32")
-
-    @eqx.filter_jit
-    def seen(agent: Any) -> Any:
-        return agent_loss(agent, batch, KEY, stage="transfer", dtype=dtype)[1].metrics
 
     def collapsed(output: Any) -> Any:
         bias = jax.random.normal(KEY, output.bias.shape)
         return eqx.tree_at(lambda o: (o.weight, o.bias), output, (1e-3 * output.weight, bias))
 
     blind = eqx.tree_at(lambda a: a.encoder.output, agent, replace_fn=collapsed)
-    assert seen(agent)["latent/spread"] > 0.5
-    assert seen(blind)["latent/spread"] < 0.01
+    assert learnt(agent, WEIGHED)[0]["latent/spread"] > 0.5
+    assert learnt(blind, WEIGHED)[0]["latent/spread"] < 0.01
+
+
+@pytest.mark.parametrize(("family", "roots"), [("muzero", 2), ("none", 4)])
+def test_losses_count_as_their_sequences_weigh_and_errors_are_those_of_roots(
+    family: Any, roots: int
+) -> None:
+    """A fresh agent expects nothing of any state, so its error is what came: two rewards."""
+    agent, other = fresh(world_model=family), jnp.array([0.0, 5.0, 1.0])
+    metrics, errors = learnt(agent, WEIGHED)
+    twice, _ = learnt(agent, WEIGHED | {"weight": 2 * jnp.ones(3)})
+    some, _ = learnt(agent, WEIGHED | {"weight": other})
+    losses = [name for name in metrics if name.startswith("loss/")]
+    assert {"loss/value", "loss/policy", "loss/total"} <= set(losses)
+    for name in losses:
+        assert float(twice[name]) == pytest.approx(2 * float(metrics[name]), rel=1e-4), name
+        assert float(some[name]) != pytest.approx(2 * float(metrics[name]), rel=1e-4), name
+    reward = WEIGHED["reward"]
+    came = reward[:, 1 : roots + 1] + 0.97 * reward[:, 2 : roots + 2]
+    np.testing.assert_allclose(errors, jnp.abs(came).mean(-1), atol=1e-3)
 
 
 CASES = [  # stage, curiosity, curious, learn
@@ -210,22 +233,30 @@ def test_exploring_is_paid_by_the_bonus_alone() -> None:
     np.testing.assert_allclose(both, batch["reward"] + 0.5 * paid, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mcts"])
-def test_planners_act_with_it(name: Any) -> None:
-    settings = PlanningSettings(search=tiny.SEARCH)
-    agent, planner = fresh(), build_planner(name, settings)
-    memory = fresh_memory(agent, 2, planner)
-    rows = tiny.batch(2, 1)
+def test_it_acts_by_search_and_another_temperature_compiles_nothing() -> None:
+    compiled = []
 
-    @eqx.filter_jit
-    def go(agent: Any, memory: Any) -> Any:
-        seen, first = {"state": rows["state"][:, 0]}, jnp.ones(2, bool)
-        return act(agent, memory, seen, first, KEY, planner=planner, greedy=True)
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
 
-    action, memory = go(agent, memory)
+    agent, settings = fresh(), PlanningSettings(search=tiny.SEARCH)
+    spec = tiny.task_spec()
+    actor = AgentActor(spec, agent, 2, KEY, planner="mcts", greedy=False, settings=settings)
+    rows = {"state": np.array(tiny.batch(2, 1)["state"][:, 0]), "is_first": np.ones(2, bool)}
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        action = actor(agent, rows, 0, temperature=np.float32(1.0))
+        assert compiled  # else the event has another name and the test is blind
+        compiled.clear()
+        for count, heat in enumerate((0.5, 0.0), 1):
+            actor(agent, rows, count, temperature=np.float32(heat))
+        assert not compiled
+    finally:
+        jax.monitoring.clear_event_listeners()
     assert action.shape == (2, 2)
-    assert (jnp.abs(action) <= 1).all()
-    assert memory.state.shape == (2, 12)
+    assert (np.abs(action) <= 1).all()
+    assert actor.memory.state.shape == (2, 12)
 
 
 def test_a_checkpoint_keeps_slow_copies_with_their_component(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from benchmarks import memory
 from pipeline.environment import share_cores
 from pipeline.plan import as_json, plan, size
-from pipeline.run import prepare
+from pipeline.run import prepare, specs_of
 from pipeline.settings import load_study
+from stages import estimates
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,28 @@ def test_planning_takes_time_where_somebody_plans() -> None:
         2 * (some["evaluate"] - none["evaluate"])
     )
     assert seconds('planning.collect="cem"')["explore"] > 2 * none["explore"]
+
+
+def test_agents_of_real_steps_take_what_their_searches_take() -> None:
+    """And nothing for imagination, which they do not do."""
+    none = ("planning.learn=none", "planning.collect=none")
+
+    def row(*overrides: str) -> dict[str, Any]:
+        roles = ("planning.learn=mcts", "planning.collect=mcts", "transfer.steps=4_800")
+        study = load_study("planning-roles", None, (*roles, *overrides)).first
+        spec = specs_of(study)["desk/reach:dense"]
+        return estimates.estimate(study, spec, "transfer", 4_800, False)
+
+    plain, twice, without = row(), row("planning.search.simulations=32"), row(*none)
+    assert row("behaviour.imagination_horizon=50") == plain
+    searching = plain["seconds"] - without["seconds"]
+    assert twice["seconds"] - without["seconds"] == pytest.approx(2 * searching)
+    # 1,000 updates of 256 roots, and 4,000 env steps, 16 simulations each
+    assert searching > (1_000 * 256 + 4_000) * 16 * estimates.NODE_SECONDS
+    learning = row("planning.collect=none")
+    for searched in (plain, learning):
+        more = searched["memory_bytes"] - without["memory_bytes"]
+        assert more == pytest.approx(estimates.COMPILING_PLANNER_BYTES, rel=0.1)
 
 
 def test_the_estimate_of_a_job_is_near_what_it_takes(

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from policies import candidates
 from policies.actor import Actor, Choice, ClippedNormal
-from policies.search import Found, improved, search
+from policies.search import Found, cooled, improved, search
 from policies.settings import SearchSettings
 from tasks.contract import ActionSpec
 from tests import tiny
@@ -86,13 +86,17 @@ def find(
     greedy: bool = True,
     invalid: jax.Array | None = None,
     key: jax.Array = KEY,
+    heat: float | None = None,
 ) -> Found:
-    @eqx.filter_jit
-    def run(key: jax.Array) -> Found:
-        states = jnp.zeros((number, 3))
-        return search(Walk(), who, objective, states, key, settings, greedy=greedy, invalid=invalid)
+    options: dict[str, Any] = {"greedy": greedy, "invalid": invalid}
 
-    return run(key)
+    @eqx.filter_jit
+    def run(key: jax.Array, heat: jax.Array | None) -> Found:
+        states = jnp.zeros((number, 3))
+        arguments = (Walk(), who, objective, states, key, settings)
+        return search(*arguments, **options, temperature=heat)
+
+    return run(key, None if heat is None else jnp.array(heat))
 
 
 @pytest.mark.parametrize("kind", ["gumbel", "muzero"])
@@ -148,10 +152,20 @@ def test_no_temperature_is_so_high_that_a_masked_choice_is_taken() -> None:
     assert set(np.asarray(found.action.argmax(-1)).tolist()) == {1, 2}
 
 
-def test_temperature_nothing_takes_the_best_weight() -> None:
-    cold = SETTINGS.model_copy(update={"temperature": 0.0})
-    found = find(BANDIT, actor(), cold, number=16, greedy=False)
+@pytest.mark.parametrize("heat", [None, 0.0])
+def test_temperature_nothing_takes_the_best_weight(heat: float | None) -> None:
+    """Whether it is the settings' or what it has come to meanwhile."""
+    settings = SETTINGS.model_copy(update={"temperature": 0.0 if heat is None else 1e3})
+    found = find(BANDIT, actor(), settings, number=16, greedy=False, heat=heat)
     np.testing.assert_array_equal(found.action.argmax(-1), found.weights.argmax(-1))
+
+
+def test_the_temperature_goes_evenly_to_its_end() -> None:
+    settings = SETTINGS.model_copy(update={"temperature_end": 0.2, "temperature_share": 0.5})
+    found = [cooled(settings, 100, updates) for updates in (0, 20, 50, 90)]
+    assert found == pytest.approx([1.0, 0.68, 0.2, 0.2])
+    assert cooled(SETTINGS, 100, 70) == 1.0
+    assert cooled(settings, 0, 0) == 1.0
 
 
 def test_the_sampled_prior_by_hand() -> None:

@@ -5,9 +5,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import checkpoints, explore, interruption, training_loop, transfer
+from stages.acting import AgentActor
+from stages.priorities import Priorities
 from stages.settings import Arm, Study
 from tests import tiny
 
@@ -221,3 +224,62 @@ def test_rewards_beyond_the_bins_are_told_once(
     if said:
         assert f"task {TASK}, seed 0, env step" in lines[0]
         assert "is cut off at 0.0512711; set model.bin_reach = " in lines[0]
+
+
+def test_what_replay_learnt_and_the_temperature_go_on_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequences drawn by their errors, with the agent whose update compiles fastest."""
+    search = tiny.SEARCH.model_dump() | {"temperature_end": 0.25, "temperature_share": 0.5}
+    study = tiny.study(
+        agent={"world_model": "none"},
+        muzero=tiny.MUZERO.model_dump(),
+        learning=tiny.LEARNING.model_dump(),
+        planning={"search": search},
+        replay={"chunk": 16, "priority": 1.0},
+    )
+    heats: list[float] = []
+    collected: list[int] = []
+    act, collect = AgentActor.__call__, training_loop.TrainingLoop._collect
+
+    def acting(actor: AgentActor, *arguments: Any, **options: Any) -> Any:
+        if (heat := options.get("temperature")) is not None:
+            heats.append(float(heat))
+        return act(actor, *arguments, **options)
+
+    def count(loop: training_loop.TrainingLoop) -> None:
+        collect(loop)
+        collected.append(loop.counters.env_steps)
+
+    class Watch:
+        def __enter__(self) -> Any:
+            return lambda: collected[-1] >= 44
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentActor, "__call__", acting)
+        transfer.run(study, inputs("scratch"), tmp_path / "whole")
+    assert heats == sorted(heats, reverse=True)
+    assert (heats[0], heats[-1]) == (1.0, 0.25)  # 14 updates, of which the first 7 change it
+    assert 1.0 - 0.75 * 4 / 7 in [pytest.approx(heat) for heat in heats]
+
+    monkeypatch.setattr(training_loop.TrainingLoop, "_collect", count)
+    with monkeypatch.context() as patch:
+        patch.setattr(interruption, "watched", Watch)
+        with pytest.raises(interruption.Interrupted):
+            transfer.run(study, inputs("scratch"), tmp_path / "stopped")
+    assert collected[-1] < 80
+    kept = checkpoints.restore_progress(checkpoints.find(tmp_path / "stopped"))[0]
+    errors = Priorities(2, study.replay)
+    errors.restore(kept["replay"]["priorities"])
+    known = np.concatenate(errors._errors)
+    assert 2 < np.isfinite(known).sum() <= 2 * 2 * 4  # two calls of two batches of four
+    assert (known >= 0).all()
+    transfer.run(study, inputs("scratch"), tmp_path / "stopped")
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    kept = checkpoints.restore_progress(checkpoints.find(tmp_path / "stopped"))[0]
+    same = checkpoints.restore_progress(checkpoints.find(tmp_path / "whole"))[0]
+    assert kept["replay"]["priorities"] == same["replay"]["priorities"]

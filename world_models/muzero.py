@@ -231,12 +231,14 @@ class MuZero(eqx.Module):
         known = counts * (later("reward_known") if "reward_known" in batch else 1.0)
         logit = jax.vmap(self.reward_head.continuation)(arrived)[:, 0].astype(jnp.float32)
         ended = later("is_terminal").astype(jnp.float32)
+        going_on = jax.nn.softplus(logit) - logit * (1.0 - ended)
+        weight = batch.get("weight")
         out = {
-            "reward": mean_of(reward, known),
-            "continue": mean_of(jax.nn.softplus(logit) - logit * (1.0 - ended), counts),
+            "reward": mean_of(corrected(reward, weight), known),
+            "continue": mean_of(corrected(going_on, weight), counts),
         }
         if self.muzero.spr_scale or self.muzero.contrastive_scale:
-            out |= self._embedding_losses(arrived, counts, seen, slow, roots)
+            out |= self._embedding_losses(arrived, counts, seen, slow, roots, weight)
         out["reconstruction"] = self._reconstruction(batch, unrolled, valid)
         return out
 
@@ -247,6 +249,7 @@ class MuZero(eqx.Module):
         seen: Float[Array, "b t z"],
         slow: Projector,
         roots: int,
+        weight: Float[Array, " b"] | None,
     ) -> dict[str, Float[Array, ""]]:
         """Losses of the embeddings foreseen, towards those of what was seen."""
         ahead = self.muzero.unroll
@@ -256,9 +259,11 @@ class MuZero(eqx.Module):
         own = spans(places, roots, ahead + 1)[:, :, 1:].reshape(-1)
         out = {}
         if self.muzero.spr_scale:
-            out["spr"] = mean_of(consistency(predicted, targets[own]), counts)
+            spr = consistency(predicted, targets[own])
+            out["spr"] = mean_of(corrected(spr, weight), counts)
         if self.muzero.contrastive_scale:
-            out["contrastive"] = mean_of(contrast(predicted, targets, own), counts)
+            contrastive = contrast(predicted, targets, own)
+            out["contrastive"] = mean_of(corrected(contrastive, weight), counts)
         return out
 
     def _reconstruction(
@@ -272,14 +277,21 @@ class MuZero(eqx.Module):
         names = (*net.images, *net.vector_keys)
         seen = {n: spans(batch[n], roots, ahead + 1)[:, :, ::every] for n in names}
         each = jax.vmap(jax.vmap(jax.vmap(self.decoder.observation.loss)))
-        return mean_of(
-            each(unrolled[:, :, ::every], seen), valid[:, :, ::every].astype(jnp.float32)
-        )
+        losses = corrected(each(unrolled[:, :, ::every], seen), batch.get("weight"))
+        return mean_of(losses, valid[:, :, ::every].astype(jnp.float32))
 
 
 def mean_of(x: Float[Array, "*s"], weight: Float[Array, "*s"]) -> Float[Array, ""]:
     """Weighted mean, 0 where nothing counts."""
     return (x * weight).sum() / jnp.maximum(weight.sum(), 1.0)
+
+
+def corrected(x: Float[Array, "*s"], weight: Float[Array, " b"] | None) -> Float[Array, "*s"]:
+    """Losses [b ...], or those flattened, times what the sequences that they are of weigh; replay
+    gives a `weight` where it draws some sequences more often than others."""
+    if weight is None:
+        return x
+    return (x.reshape(weight.shape[0], -1) * weight[:, None]).reshape(x.shape)
 
 
 def spread(latents: Float[Array, "*b z"]) -> Float[Array, ""]:
