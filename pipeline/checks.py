@@ -89,6 +89,17 @@ def _check_parts(study: Study, where: Where) -> None:
                     planner,
                     'agent.world_model is "none", so there is no model to plan with; use "none"',
                 )
+    for planner in study.evaluate.planners:
+        key = ("evaluate", "planners")
+        if study.evaluate.planners.count(planner) > 1:
+            raise _fail(where, key, planner, "the same planner twice")
+        if model == "none" and planner != "none":
+            raise _fail(
+                where,
+                key,
+                planner,
+                'agent.world_model is "none", so there is no model to plan with; leave it out',
+            )
     learn, possible = study.planning.learn, LEARNING_PLANNERS[model]
     if learn not in possible:
         raise _fail(

@@ -6,7 +6,8 @@
     act      the first action of the proposal; the rest begins the next plan
 
 A trajectory is worth its lambda-return over the horizon, at whose end stands the critic's value
-(TD-MPC2, arXiv 2310.16828; Dyna-MPC, arXiv 2209.12016).
+(TD-MPC2, arXiv 2310.16828; Dyna-MPC, arXiv 2209.12016). What the plan is expected to bring is the
+weighed return of the last elites: those that were chosen, for their luck in imagination too.
 """
 
 from abc import abstractmethod
@@ -69,18 +70,19 @@ class MPC(eqx.Module):
         chances = model.noise(model_key, (s.horizon, drawn))
         noise = proposal.noise(draw_key, (s.iterations, drawn))
 
-        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, None]:
+        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, Array]:
             actions = proposal.sample(noise)
             returns = evaluate(model, objective, state, actions, chances, s.lambda_)
             # The policy's come first, and win where all are worth the same: nothing is known then.
             actions = jnp.concatenate([known.actions, actions])
             returns = jnp.concatenate([known.returns, returns])
             best, index = jax.lax.top_k(returns, s.elites)
-            return proposal.refit(actions[index], self.weigh(best), s.momentum), None
+            weights = self.weigh(best)
+            return proposal.refit(actions[index], weights, s.momentum), weights @ best
 
-        proposal, _ = jax.lax.scan(improve, proposal, noise)
+        proposal, values = jax.lax.scan(improve, proposal, noise)
         chosen = proposal.mode() if greedy else proposal.sample(proposal.noise(act_key, ()))
-        return Plan(chosen[0], proposal.centre() if s.warm_start else ())
+        return Plan(chosen[0], proposal.centre() if s.warm_start else (), values[-1])
 
 
 def propose(

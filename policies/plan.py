@@ -16,13 +16,12 @@ PlannerMemory = PyTree[Array]
 
 
 class Plan(NamedTuple):
-    """The action taken, what the next step's planning may begin from, and what the policy is to be
-    trained towards (None: nothing new)."""
+    """The action taken, what the next step's planning may begin from, and the `value` that the
+    planner expects from here on, in the objective's unit (None: it asked for none)."""
 
     action: Float[Array, " a"]
     memory: PlannerMemory
-    policy_target: Float[Array, "..."] | None = None
-    value_target: Float[Array, ""] | None = None
+    value: Float[Array, ""] | None = None
 
 
 @runtime_checkable

@@ -70,7 +70,7 @@ class TreeSearch(eqx.Module):
         invalid = None if mask is None else ~mask[None]
         arguments = (model, actor, objective, states, key, self.settings)
         found = search(*arguments, greedy=greedy, invalid=invalid)
-        return Plan(found.action[0], memory, found.weights[0], found.value[0])
+        return Plan(found.action[0], memory, found.value[0])
 
 
 def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:

@@ -124,6 +124,17 @@ class Plot:
             f"{_colour(colour)}/>"
         )
 
+    def cell(
+        self, at: tuple[float, float, float, float], colour: str, shade: float, *, framed: bool
+    ) -> None:
+        """A cell of a table at (left, top, width, height) in px, shaded from 0 to 1."""
+        x, y, width, height = at
+        self._add(
+            f'<rect class="{"framed cell" if framed else "cell"}" x="{x:.1f}" y="{y:.1f}" '
+            f'width="{width:.1f}" height="{height:.1f}" rx="6" fill-opacity="{shade:.2f}" '
+            f"{_colour(colour)}/>"
+        )
+
     def mark(
         self, at: Point, shape: str, colour: str, kind: str = "mark", size: float = 4, tip: str = ""
     ) -> None:

@@ -139,6 +139,8 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
         ("training.batch_length=10", ["training.batch_length = 10", "muzero.unroll", "11"]),
         ("planning.learn=cem", ["planning.learn", '"muzero"', '"mcts"']),
         ("agent.world_model=none planning.evaluate=cem", ["planning.evaluate", "no model to plan"]),
+        ('agent.world_model=none evaluate.planners=["none","cem"]', ["planners", '"cem"', "leave"]),
+        ('evaluate.planners=["cem","cem"]', ["evaluate.planners", "the same planner twice"]),
         ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
     ],
 )
