@@ -35,6 +35,15 @@ class Candidates(NamedTuple):
     returns: Float[Array, " n"]
 
 
+class Looked(NamedTuple):
+    """A plan with what it was made from: the sequences of the last round, the policy's first, and
+    the one that was chosen."""
+
+    plan: Plan
+    candidates: Candidates
+    chosen: Float[Array, "h a"]
+
+
 class MPC(eqx.Module):
     """A sampling planner; what kind it is, its weights say."""
 
@@ -60,6 +69,22 @@ class MPC(eqx.Module):
         greedy: bool,
         mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
+        given = (model, actor, objective, state, memory, key)
+        return self.look(*given, greedy=greedy, mask=mask).plan
+
+    def look(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        objective: Objective,
+        state: State,
+        memory: PlannerMemory,
+        key: PRNGKeyArray,
+        *,
+        greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
+    ) -> Looked:
+        """The plan that a call makes with the same arguments, and what it was made from."""
         s = self.settings
         policy_key, model_key, draw_key, act_key = jax.random.split(key, 4)
         by_policy = round(s.policy_share * s.samples)
@@ -70,19 +95,22 @@ class MPC(eqx.Module):
         chances = model.noise(model_key, (s.horizon, drawn))
         noise = proposal.noise(draw_key, (s.iterations, drawn))
 
-        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, Array]:
+        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, Candidates]:
             actions = proposal.sample(noise)
             returns = evaluate(model, objective, state, actions, chances, s.lambda_)
             # The policy's come first, and win where all are worth the same: nothing is known then.
             actions = jnp.concatenate([known.actions, actions])
             returns = jnp.concatenate([known.returns, returns])
             best, index = jax.lax.top_k(returns, s.elites)
-            weights = self.weigh(best)
-            return proposal.refit(actions[index], weights, s.momentum), weights @ best
+            refitted = proposal.refit(actions[index], self.weigh(best), s.momentum)
+            return refitted, Candidates(actions, returns)
 
-        proposal, values = jax.lax.scan(improve, proposal, noise)
+        proposal, rounds = jax.lax.scan(improve, proposal, noise)
+        last = jax.tree.map(lambda x: x[-1], rounds)
+        best = jax.lax.top_k(last.returns, s.elites)[0]
         chosen = proposal.mode() if greedy else proposal.sample(proposal.noise(act_key, ()))
-        return Plan(chosen[0], proposal.centre() if s.warm_start else (), values[-1])
+        memory = proposal.centre() if s.warm_start else ()
+        return Looked(Plan(chosen[0], memory, self.weigh(best) @ best), last, chosen)
 
 
 def propose(

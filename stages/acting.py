@@ -87,7 +87,7 @@ class AgentActor:
         self.key = key
         settings = settings or PlanningSettings()
         self.memory = fresh_memory(agent, number, build_planner(planner, settings))
-        self.planner = planner
+        self.planner: PlannerName = planner
         # frozen settings have a hash, which type checkers do not see
         self._plan = jitted_act(planner, settings, greedy, False, expecting)  # pyright: ignore[reportArgumentType]
         self.expecting = expecting

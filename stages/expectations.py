@@ -27,8 +27,8 @@ class Expectations:
         self.weight = np.where(first, 1.0, self.weight)
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """A step has led to `rows`; a first one brings no reward."""
-        self.came = self.came + np.where(rows["is_first"], 0.0, self.weight * rows["reward"])
+        """A step has led to `rows`."""
+        self.came = self.came + self.weight * rows["reward"]
         self.weight = self.weight * self.discount
 
     def of(self, index: int) -> dict[str, float]:

@@ -69,6 +69,7 @@ class Examination:
         self._rows = self.vector.reset()
         self._start = self.vector.snapshot()
         self._fresh = True
+        self.ended: Rows = self._rows  # the rows that the last run came to, and did not act on
 
     def run(
         self, choose: Chooser, film: Film | None = None, steps: int | None = None
@@ -108,6 +109,7 @@ class Examination:
                     value = metric_value(self.spec, record)
                     more = expectations.of(index) if told is not None else {}
                     done[index].append({"episode_seed": name, **record, **more, "value": value})
+        self.ended = rows
         return [record for records in done for record in records]
 
     def episode_seed(self) -> int:

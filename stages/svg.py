@@ -188,6 +188,18 @@ class Plot:
         self.parts.append(part)
 
 
+def standalone(plot: Plot, alt: str, style: str) -> str:
+    """A picture as a file of its own, in both colour schemes by the `style` it brings along."""
+    width, height = plot.size
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width} {height}" '
+        f'role="img" aria-label="{html.escape(alt)}"><title>{html.escape(alt)}</title>'
+        f"<style>{style}</style>"
+        f'<rect width="{width}" height="{height}" style="fill:var(--card)"/>'
+        f"{''.join(plot.parts)}</svg>\n"
+    )
+
+
 def shape_path(shape: str, x: float, y: float, size: float) -> str:
     """The outline of a marker as an SVG path."""
     corners = {

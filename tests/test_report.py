@@ -160,6 +160,7 @@ def test_planners_stand_side_by_side(text: str) -> None:
     assert re.search(
         r"none expected .*, \+1.0 .* too much; cem .*, \+1.6 .* mppi .*, \+2.4", said[0]
     )
+    assert re.search(r'class="value"[^>]*>\+1\.0 \[', text)
     assert words.count("best of both") == len(DESK)
     assert "Planner by world model" not in words
 
