@@ -46,6 +46,7 @@ _NOT_EXPLORING = (
     "curiosity.transfer_share",
 )
 _ROLES = ("collect", "learn", "evaluate")
+_DISTILLING = ("learn_share", "learn_scale")
 _LEARNING = (
     "agent",
     "model",
@@ -311,9 +312,13 @@ def _not_planning(study: Study, *roles: str) -> tuple[str, ...]:
         "sampling": bool(planners & {"cem", "mppi"}),
     }
 
+    distils = study.agent.world_model == "rssm" and "learn" in roles and planning.learn != "none"
+
     def matters(key: str) -> bool:
         if key in _ROLES:
             return key in roles
+        if key in _DISTILLING:
+            return distils
         return kept["search" if key.startswith("search.") else "sampling"]
 
     return tuple(f"planning.{key}" for key in keys if not matters(key))

@@ -69,7 +69,7 @@ def build_agent(
     shared = (spec, agent, model, behaviour, curiosity)
     match agent.world_model:
         case "rssm":
-            return build_dreamer(*shared, keys, curious=curious)
+            return build_dreamer(*shared, planning, keys, curious=curious)
         case "muzero":
             return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
         case "simulator":

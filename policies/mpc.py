@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from policies.actor import Actor
 from policies.imagination import imagine
 from policies.objectives import Objective
-from policies.plan import Plan, PlannerMemory
+from policies.plan import Plan, PlannerMemory, Tried
 from policies.proposals import blank, resume
 from policies.returns import lambda_returns
 from policies.settings import PlanningSettings
@@ -107,10 +107,11 @@ class MPC(eqx.Module):
 
         proposal, rounds = jax.lax.scan(improve, proposal, noise)
         last = jax.tree.map(lambda x: x[-1], rounds)
-        best = jax.lax.top_k(last.returns, s.elites)[0]
+        best, index = jax.lax.top_k(last.returns, s.elites)
+        tried = Tried(last.actions[index, 0], self.weigh(best))
         chosen = proposal.mode() if greedy else proposal.sample(proposal.noise(act_key, ()))
         memory = proposal.centre() if s.warm_start else ()
-        return Looked(Plan(chosen[0], memory, self.weigh(best) @ best), last, chosen)
+        return Looked(Plan(chosen[0], memory, tried.weights @ best, tried), last, chosen)
 
 
 def propose(

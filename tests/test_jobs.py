@@ -122,6 +122,17 @@ def test_a_setting_matters_to_these_stages(override: str, stages: set[str]) -> N
     assert changed == stages
 
 
+def test_how_to_learn_from_plans_matters_where_plans_are_learnt_from() -> None:
+    more = "planning.learn_share=0.5"
+
+    def changed_by(*planning: str) -> set[str]:
+        before, after = graph(*planning).jobs, graph(*planning, more).jobs
+        return {job.stage for id, job in before.items() if after[id].digest != job.digest}
+
+    assert changed_by("planning.collect=mppi") == set()
+    assert changed_by("planning.learn=mppi") == {"explore", "transfer", "evaluate"}
+
+
 def test_how_to_plan_matters_where_somebody_plans() -> None:
     before = graph("planning.evaluate=cem").jobs
     after = graph("planning.evaluate=cem", "planning.horizon=2").jobs

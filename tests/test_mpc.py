@@ -268,7 +268,9 @@ def test_a_return_by_hand() -> None:
         assert float(found[0]) == pytest.approx(value, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["cem", "mppi", "mcts"])
+@pytest.mark.parametrize(
+    "name", ["mppi", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cem", "mcts"))]
+)
 def test_a_plan_tells_what_it_expects(name: str) -> None:
     """Wherever it goes: 1 a step over the horizon, then 10. A search has 10 at every depth."""
     paid = Wish(lambda x, a, y: jnp.ones(()), lambda x: jnp.array(10.0))

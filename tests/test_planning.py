@@ -133,7 +133,9 @@ def test_what_an_episode_brings_is_discounted_by_hand() -> None:
     assert told.of(1) == {"expected_return": 80.0, "discounted_return": 3.0}
 
 
-@pytest.mark.parametrize("world_model", ["rssm", "muzero", "none"])
+@pytest.mark.parametrize(
+    "world_model", ["rssm", pytest.param("muzero", marks=pytest.mark.slow), "none"]
+)
 def test_who_acts_without_a_plan_expects_what_the_critic_does(world_model: Any) -> None:
     agent = tiny.agent(world_model=world_model, learn="none")
     agent = eqx.tree_at(  # a fresh critic's values are all alike
