@@ -11,13 +11,6 @@ from tasks.contract import TaskError
 
 # Components where no model is learnt, with world_model "none" or "simulator".
 MODEL_FREE = ("encoder", "actor", "critic", "explorer")
-# Whose plans can be the policy's targets, by world model.
-LEARNING_PLANNERS = {
-    "rssm": ("none",),
-    "muzero": ("none", "mcts"),
-    "simulator": ("none", "mcts"),
-    "none": ("none",),
-}
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
 MOST_SEEDS = 10_000
@@ -89,15 +82,6 @@ def _check_parts(study: Study, where: Where) -> None:
                     planner,
                     'agent.world_model is "none", so there is no model to plan with; use "none"',
                 )
-    learn, possible = study.planning.learn, LEARNING_PLANNERS[model]
-    if learn not in possible:
-        raise _fail(
-            where,
-            ("planning", "learn"),
-            learn,
-            f"agents with world_model {show(model)} do not learn from its plans, they only act with"
-            f" them; use {' or '.join(show(name) for name in possible)}",
-        )
     if study.replay.priority and model == "rssm":
         raise _fail(
             where,
@@ -106,6 +90,17 @@ def _check_parts(study: Study, where: Where) -> None:
             'agents with world_model "rssm" learn values of what they imagine, so the sequences of'
             " their replay have no errors to be drawn by; use 0",
         )
+    for planner in study.evaluate.planners:
+        key = ("evaluate", "planners")
+        if study.evaluate.planners.count(planner) > 1:
+            raise _fail(where, key, planner, "the same planner twice")
+        if model == "none" and planner != "none":
+            raise _fail(
+                where,
+                key,
+                planner,
+                'agent.world_model is "none", so there is no model to plan with; leave it out',
+            )
 
 
 def _check_sizes(study: Study, where: Where) -> None:

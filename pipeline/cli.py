@@ -229,6 +229,14 @@ def watch(
             " scripted policy shows after STEP steps of this episode (of SEED's).",
         ),
     ] = None,
+    plans: Annotated[
+        bool,
+        typer.Option(
+            "--plans",
+            help="Draw what the planner (cem, mppi) saw: VIDEO.plans.svg with its candidates and"
+            " the predicted against the real outcome, and a strip below the film's frames.",
+        ),
+    ] = False,
     out: Annotated[Path, typer.Option(metavar="VIDEO", help="The film.")] = Path("watch.mp4"),
     set: SetOption = None,
     as_json: JsonOption = False,
@@ -264,6 +272,7 @@ def watch(
         start=start,
         explore=explore,
         goal=goal,
+        plans=plans,
     )
     if as_json:
         return _json(found)

@@ -6,7 +6,8 @@ is finished stays finished. Variants whose explorations have the same identity s
 later variant's folder is a relative link to the first one's.
 
     explore/seed-S -> transfer/TASK/ARM/seed-S -> evaluate/TASK/ARM/seed-S
-    explore/random                                evaluate/TASK/{random,oracle}
+    explore/random                             -> evaluate/TASK/ARM/seed-S/PLANNER
+                                                  evaluate/TASK/{random,oracle}
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from pipeline.checks import needs_exploration
 from pipeline.toml import flatten, join_key
+from policies.settings import Planner
 from stages.folders import slug
 from stages.settings import Arm, Study
 
@@ -34,6 +36,7 @@ _IMMATERIAL = {
     "replay.memory_gib",
     "evaluate.video_episodes",
     "evaluate.video_steps",
+    "evaluate.planners",  # each is a job of its own, so that a finished study may get more
 }
 _TASK_OPTIONS = "tasks"
 # What an exploration does not read, so that variants may differ in it and share one.
@@ -43,6 +46,7 @@ _NOT_EXPLORING = (
     "curiosity.transfer_share",
 )
 _ROLES = ("collect", "learn", "evaluate")
+_DISTILLING = ("learn_share", "learn_scale")
 _LEARNING = (
     "agent",
     "model",
@@ -80,6 +84,7 @@ class Job:
     task: str
     arm: str | None = None  # None for explorations, "random" and "oracle" for references
     random: bool = False  # the random baseline of the exploration
+    planner: Planner | None = None  # of an evaluation beside the main one, which has None
     inputs: tuple[str, ...] = ()  # ids of the jobs it needs
     exploration: Path | None = None  # from elsewhere
 
@@ -191,7 +196,9 @@ class _Builder:
         for task in study.tasks.transfer:
             for arm in study.transfer.arms:
                 for seed in study.seed_list:
-                    self._evaluate(self._transfer(task, arm, seed))
+                    transfer = self._transfer(task, arm, seed)
+                    for planner in (None, *study.also_evaluated_by(arm)):
+                        self._evaluate(transfer, planner)
             for reference in ("random", *(("oracle",) if task in oracles else ())):
                 self._reference(task, reference)
 
@@ -247,13 +254,15 @@ class _Builder:
         id = self.graph.links.get(id, id)
         return (id,), [self.graph.jobs[id].digest], None
 
-    def _evaluate(self, transfer: Job) -> None:
-        planner = self.study.evaluated_by(str(transfer.arm))
-        planning = self.study.planning.model_copy(update={"evaluate": planner})
+    def _evaluate(self, transfer: Job, planner: Planner | None) -> None:
+        acting = planner or self.study.evaluated_by(str(transfer.arm))
+        planning = self.study.planning.model_copy(update={"evaluate": acting})
         study = self.study.model_copy(update={"planning": planning})
         drop = _not_planning(study, "evaluate")
         settings = relevant(study, ("planning", "evaluate"), drop=drop)
         id = transfer.id.replace("transfer/", "evaluate/", 1)
+        if planner is not None:
+            id = f"{id}/{planner}"
         self.graph.jobs[id] = Job(
             id,
             "evaluate",
@@ -263,6 +272,7 @@ class _Builder:
             transfer.seed,
             transfer.task,
             transfer.arm,
+            planner=planner,
             inputs=(transfer.id,),
         )
 
@@ -305,11 +315,15 @@ def _not_planning(study: Study, *roles: str) -> tuple[str, ...]:
     }
     falls = planning.search.temperature_end is not None
 
+    distils = study.agent.world_model == "rssm" and "learn" in roles and planning.learn != "none"
+
     def matters(key: str) -> bool:
         if key in _ROLES:
             return key in roles
         if key.startswith("search.temperature_"):
             return planning.collect == "mcts" and "collect" in roles and falls
+        if key in _DISTILLING:
+            return distils
         return kept["search" if key.startswith("search.") else "sampling"]
 
     return tuple(f"planning.{key}" for key in keys if not matters(key))

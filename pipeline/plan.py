@@ -59,10 +59,10 @@ def plan(study: StudyFile, estimate: Estimate | None = None) -> list[StagePlan]:
 def _total(
     name: str | None, stage: Stage, jobs: list[Job], specs: dict[str, Any], estimate: Estimate
 ) -> StagePlan:
-    known: dict[tuple[str, int, bool, int], dict[str, Any]] = {}  # equal jobs are estimated once
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}  # equal jobs are estimated once
 
     def of(job: Job) -> dict[str, Any]:
-        key = (job.task, job.env_steps, job.curious, job.relabelled_updates)
+        key = (job.task, job.env_steps, job.curious, job.relabelled_updates, job.planner)
         if key not in known:
             known[key] = estimate(job.study, specs[job.task], stage, *key[1:])
         return known[key]

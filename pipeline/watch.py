@@ -25,6 +25,7 @@ def watch(
     start: bool = False,
     explore: bool = False,
     goal: str | None = None,
+    plans: bool = False,
 ) -> dict[str, Any]:
     """Film one episode of a trained agent; returns what happened.
 
@@ -37,6 +38,7 @@ def watch(
         start: the agent before its fine-tuning.
         explore: the exploring agent, in the task explored or one of those transferred to.
         goal: what the planner is to come to (see `stages.goals`).
+        plans: draw what the planner saw (see `stages.plans`).
 
     Raises:
         StudyError: the run has no such agent.
@@ -81,7 +83,9 @@ def watch(
         row |= {"arm": arm, "agent": which}
     if goal is not None and study.planning.evaluate not in ("cem", "mppi"):
         raise StudyError(f"--goal {goal}: a planner is needed to come to it; add --planner mppi")
-    return row | film(study, cast, out, hz=hz, goal=goal)
+    if plans and study.planning.evaluate not in ("cem", "mppi"):
+        raise StudyError("--plans: only cem and mppi draw plans to be shown; add --planner mppi")
+    return row | film(study, cast, out, hz=hz, goal=goal, plans=plans)
 
 
 def _one(option: str, chosen: str | None, names: Sequence[str], run: Path) -> str:

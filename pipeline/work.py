@@ -118,6 +118,7 @@ def describe(job: Job) -> dict[str, Any]:
         "task": job.task,
         "arm": job.arm,
         "seed": job.seed,
+        "planner": job.planner,
         "digest": job.digest,
         "settings": job.settings,
         "inputs": list(job.inputs),
@@ -140,7 +141,7 @@ def _inputs(module: Any, task: Task) -> Any:
             return module.Inputs(job.task, job.arm, job.seed, source)
         case "evaluate":
             source = next((task.root / id for id in job.inputs), None)
-            return module.Inputs(job.task, job.arm, job.seed, source)
+            return module.Inputs(job.task, job.arm, job.seed, source, job.planner)
 
 
 def devices() -> dict[str, Any] | None:

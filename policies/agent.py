@@ -21,7 +21,7 @@ from policies.muzero import build_muzero_agent
 from policies.objectives import Objective
 from policies.plan import Planner, PlannerMemory
 from policies.planners import NoPlanner
-from policies.q_learning import build_q_agent
+from policies.q_learning import QAgent, build_q_agent
 from policies.settings import (
     AgentSettings,
     BehaviourSettings,
@@ -69,7 +69,7 @@ def build_agent(
     shared = (spec, agent, model, behaviour, curiosity)
     match agent.world_model:
         case "rssm":
-            return build_dreamer(*shared, keys, curious=curious)
+            return build_dreamer(*shared, planning, keys, curious=curious)
         case "muzero":
             return build_muzero_agent(*shared, muzero, learning, planning, keys, curious=curious)
         case "simulator":
@@ -113,6 +113,36 @@ def act(
     A planner wants what the agent learns to want at that `bonus_weight` (see `objective_of`), or to
     come to the `goal` whose features are given. Choices that `mask` rules out are not taken.
     """
+    action, memory, _ = decide(
+        agent,
+        memory,
+        observation,
+        is_first,
+        key,
+        planner=planner,
+        greedy=greedy,
+        bonus_weight=bonus_weight,
+        mask=mask,
+        goal=goal,
+    )
+    return action, memory
+
+
+def decide(
+    agent: Agent,
+    memory: Memory,
+    observation: Mapping[str, Array],
+    is_first: Bool[Array, " n"],
+    key: PRNGKeyArray,
+    *,
+    planner: Planner,
+    greedy: bool,
+    bonus_weight: float | Float[Array, ""] | None = 0.0,
+    mask: Bool[Array, "n a"] | None = None,
+    goal: Float[Array, " f"] | None = None,
+) -> tuple[Float[Array, "n a"], Memory, Float[Array, " n"]]:
+    """As `act`, and with it the value [N] that who acted expects from here on, in the agent's unit:
+    the plan's, or the critic's where nobody planned."""
     model = agent.model
     number = is_first.shape[0]
     observe_key, plan_key = jax.random.split(key)
@@ -128,16 +158,27 @@ def act(
         remembered: PlannerMemory,
         plan_key: PRNGKeyArray,
         allowed: Array | None,
-    ) -> tuple[Array, PlannerMemory]:
+    ) -> tuple[Array, PlannerMemory, Array]:
         fresh = planner.initial(agent.actor)
         begun = jax.tree.map(lambda new, old: jnp.where(first, new, old), fresh, remembered)
         arguments = (model, agent.actor, objective, one, begun, plan_key)
         made = planner(*arguments, greedy=greedy, mask=allowed)
-        return made.action, made.memory
+        value = made.value
+        if value is None:
+            value = _judged(agent, model.features(one), made.action)
+        return made.action, made.memory, value
 
     keys = jax.random.split(plan_key, number)
-    action, remembered = jax.vmap(plan)(state, is_first, memory.plan, keys, mask)
-    return action, Memory(state, action, remembered)
+    action, remembered, value = jax.vmap(plan)(state, is_first, memory.plan, keys, mask)
+    return action, Memory(state, action, remembered), value
+
+
+def _judged(
+    agent: Agent, features: Float[Array, " f"], action: Float[Array, " a"]
+) -> Float[Array, ""]:
+    """What the critic thinks of a state, or of the action in it where values are of both."""
+    asked = (features, action) if isinstance(agent, QAgent) else (features,)
+    return agent.critic(*asked).mean()
 
 
 def agent_loss(

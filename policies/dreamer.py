@@ -1,7 +1,8 @@
 """The Dreamer-style agent: an RSSM, and an actor-critic learnt in its imagination.
 
 Stop-gradients keep the groups apart, so one gradient serves world model, actor, critic and
-explorer.
+explorer. With `planning.learn` the actor also learns what that planner finds from a share of the
+states in which imagination starts (`policies.distillation`), beside what imagination teaches.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,14 @@ from policies.components import (
     real_steps,
 )
 from policies.critic import Critic
+from policies.distillation import distillation_loss
 from policies.imagination import behaviour_losses, still
-from policies.settings import AgentSettings, BehaviourSettings, CuriositySettings
+from policies.settings import (
+    AgentSettings,
+    BehaviourSettings,
+    CuriositySettings,
+    PlanningSettings,
+)
 from policies.starts import imagination_starts
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
@@ -48,6 +55,7 @@ class DreamerAgent(Agent):
     decoder: ObservationDecoder
     reward_head: RewardHead
     critic: Critic
+    planning: PlanningSettings | None = eqx.field(static=True)  # where plans are learnt from
 
     @property
     def model(self) -> RSSM:
@@ -101,6 +109,12 @@ class DreamerAgent(Agent):
         if exploring:
             metrics["bonus/mean"] = aux.metrics["reward/imagined"] / agent.unit
         total = total + behaviour["actor"] + behaviour["critic"]
+        if self.planning is not None:
+            wanted = (agent.actor, model, objective, starts, weight)
+            plan_key = jax.random.fold_in(key, 3)  # none of the three above
+            loss = distillation_loss(*wanted, self.planning, plan_key)
+            metrics["loss/distillation"] = loss
+            total = total + self.planning.learn_scale * loss
         return total, LossAux(metrics | {"loss/total": total}, aux.range, explorer)
 
     def settle(self, aux: LossAux) -> Agent:
@@ -124,6 +138,7 @@ def build_dreamer(
     model: ModelSettings,
     behaviour: BehaviourSettings,
     curiosity: CuriositySettings,
+    planning: PlanningSettings,
     keys: Mapping[str, PRNGKeyArray],
     *,
     curious: bool,
@@ -144,4 +159,5 @@ def build_dreamer(
         explorer=explorer,
         model_settings=model,
         behaviour=behaviour,
+        planning=planning if planning.learn != "none" else None,
     )

@@ -6,7 +6,8 @@
     act      the first action of the proposal; the rest begins the next plan
 
 A trajectory is worth its lambda-return over the horizon, at whose end stands the critic's value
-(TD-MPC2, arXiv 2310.16828; Dyna-MPC, arXiv 2209.12016).
+(TD-MPC2, arXiv 2310.16828; Dyna-MPC, arXiv 2209.12016). What the plan is expected to bring is the
+weighed return of the last elites: those that were chosen, for their luck in imagination too.
 """
 
 from abc import abstractmethod
@@ -20,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from policies.actor import Actor
 from policies.imagination import imagine
 from policies.objectives import Objective
-from policies.plan import Plan, PlannerMemory
+from policies.plan import Plan, PlannerMemory, Tried
 from policies.proposals import blank, resume
 from policies.returns import lambda_returns
 from policies.settings import PlanningSettings
@@ -32,6 +33,15 @@ class Candidates(NamedTuple):
 
     actions: Float[Array, "n h a"]
     returns: Float[Array, " n"]
+
+
+class Looked(NamedTuple):
+    """A plan with what it was made from: the sequences of the last round, the policy's first, and
+    the one that was chosen."""
+
+    plan: Plan
+    candidates: Candidates
+    chosen: Float[Array, "h a"]
 
 
 class MPC(eqx.Module):
@@ -59,6 +69,22 @@ class MPC(eqx.Module):
         greedy: bool,
         mask: Bool[Array, " a"] | None = None,
     ) -> Plan:
+        given = (model, actor, objective, state, memory, key)
+        return self.look(*given, greedy=greedy, mask=mask).plan
+
+    def look(
+        self,
+        model: WorldModel,
+        actor: Actor,
+        objective: Objective,
+        state: State,
+        memory: PlannerMemory,
+        key: PRNGKeyArray,
+        *,
+        greedy: bool,
+        mask: Bool[Array, " a"] | None = None,
+    ) -> Looked:
+        """The plan that a call makes with the same arguments, and what it was made from."""
         s = self.settings
         policy_key, model_key, draw_key, act_key = jax.random.split(key, 4)
         by_policy = round(s.policy_share * s.samples)
@@ -69,18 +95,23 @@ class MPC(eqx.Module):
         chances = model.noise(model_key, (s.horizon, drawn))
         noise = proposal.noise(draw_key, (s.iterations, drawn))
 
-        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, None]:
+        def improve(proposal: PlannerMemory, noise: Array) -> tuple[PlannerMemory, Candidates]:
             actions = proposal.sample(noise)
             returns = evaluate(model, objective, state, actions, chances, s.lambda_)
             # The policy's come first, and win where all are worth the same: nothing is known then.
             actions = jnp.concatenate([known.actions, actions])
             returns = jnp.concatenate([known.returns, returns])
             best, index = jax.lax.top_k(returns, s.elites)
-            return proposal.refit(actions[index], self.weigh(best), s.momentum), None
+            refitted = proposal.refit(actions[index], self.weigh(best), s.momentum)
+            return refitted, Candidates(actions, returns)
 
-        proposal, _ = jax.lax.scan(improve, proposal, noise)
+        proposal, rounds = jax.lax.scan(improve, proposal, noise)
+        last = jax.tree.map(lambda x: x[-1], rounds)
+        best, index = jax.lax.top_k(last.returns, s.elites)
+        tried = Tried(last.actions[index, 0], self.weigh(best))
         chosen = proposal.mode() if greedy else proposal.sample(proposal.noise(act_key, ()))
-        return Plan(chosen[0], proposal.centre() if s.warm_start else ())
+        memory = proposal.centre() if s.warm_start else ()
+        return Looked(Plan(chosen[0], memory, tried.weights @ best, tried), last, chosen)
 
 
 def propose(

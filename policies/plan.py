@@ -15,14 +15,22 @@ from world_models.contract import State, WorldModel
 PlannerMemory = PyTree[Array]
 
 
+class Tried(NamedTuple):
+    """Actions that a planner tried at first, and how much it makes of each; it adds up to 1. A
+    policy may learn it (`policies.distillation`)."""
+
+    actions: Float[Array, "*b k a"]
+    weights: Float[Array, "*b k"]
+
+
 class Plan(NamedTuple):
-    """The action taken, what the next step's planning may begin from, and what the policy is to be
-    trained towards (None: nothing new)."""
+    """The action taken, what the next step's planning may begin from, the `value` that the planner
+    expects from here on, in the objective's unit, and what it `tried` (None: it did not plan)."""
 
     action: Float[Array, " a"]
     memory: PlannerMemory
-    policy_target: Float[Array, "..."] | None = None
-    value_target: Float[Array, ""] | None = None
+    value: Float[Array, ""] | None = None
+    tried: Tried | None = None
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from policies.actor import Actor, masked
 from policies.cem import CEM
 from policies.mppi import MPPI
 from policies.objectives import Objective
-from policies.plan import Plan, Planner, PlannerMemory
+from policies.plan import Plan, Planner, PlannerMemory, Tried
 from policies.search import search
 from policies.settings import Planner as PlannerName
 from policies.settings import PlanningSettings, SearchSettings
@@ -72,7 +72,8 @@ class TreeSearch(eqx.Module):
         arguments = (model, actor, objective, states, key, self.settings)
         heat = self.temperature
         found = search(*arguments, greedy=greedy, invalid=invalid, temperature=heat)
-        return Plan(found.action[0], memory, found.weights[0], found.value[0])
+        tried = Tried(found.actions[0], found.weights[0])
+        return Plan(found.action[0], memory, found.value[0], tried)
 
 
 def build_planner(name: PlannerName, settings: PlanningSettings) -> Planner:

@@ -3,6 +3,8 @@
     values    n-step returns of the rewards that came, for every step of an unroll
     policy    by `planning.learn`:
               mcts   the search's weights over the actions it tried (reanalyse, arXiv 2104.06294)
+              cem, mppi   likewise the elites' (`policies.distillation`); values stay those of the
+                          head, for what elites return is what luck in imagination returned most
               none   the actions that were taken, weighed by how much better they turned out
 
 Without search the policy's update is advantage-weighted regression (arXiv 1910.00177): the
@@ -21,7 +23,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from policies.components import objective_of
+from policies.distillation import try_out
 from policies.imagination import still
+from policies.planners import build_planner
 from policies.returns import n_step_returns
 from policies.search import search
 from policies.settings import PlanningSettings
@@ -84,6 +88,13 @@ class SearchAgent(SlowAgent):
 
         def folded(x: Array) -> Array:
             return x.reshape(share, roots, *x.shape[1:])
+
+        if self.planning.learn != "mcts":
+            planner = build_planner(self.planning.learn, self.planning)
+            begun = jax.tree.map(flat, states)
+            asked = (self.model, self.actor, objective_of(self, bonus_weight), begun, key)
+            tried = try_out(planner, *asked, None if mask is None else flat(mask))
+            return Targets(returns(values), folded(tried.actions), folded(tried.weights))
 
         found = search(
             self.model,

@@ -73,8 +73,20 @@ class PlanningSettings(Settings):
     )
     learn: Planner = Field(
         default="none",
-        description="For the policy's training targets; none learns them without search: in "
+        description="For the policy's training targets; none learns them without plans: in "
         "imagination (rssm) or from how the actions taken turned out (muzero, simulator).",
+    )
+    learn_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="Share of the imagination starts that are planned from, to learn from (rssm; "
+        "of the others see learning.reanalyse).",
+    )
+    learn_scale: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of what is learnt from plans beside what imagination teaches (rssm).",
     )
     evaluate: Planner = Field(default="none", description="When acting at evaluation.")
     samples: int = Field(default=128, ge=2, description="Action sequences per iteration.")

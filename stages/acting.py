@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from policies.agent import Agent, Memory, act, fresh_memory
+from policies.agent import Agent, Memory, decide, fresh_memory
 from policies.planners import NoPlanner, TreeSearch, build_planner
 from policies.settings import Planner as PlannerName
 from policies.settings import PlanningSettings
@@ -21,12 +21,17 @@ HOLD = 4  # steps for which a random continuous action is held, so that it gets 
 
 @lru_cache(maxsize=16)
 def jitted_act(
-    planner: PlannerName, settings: PlanningSettings, greedy: bool, waiting: bool = False
+    planner: PlannerName,
+    settings: PlanningSettings,
+    greedy: bool,
+    waiting: bool = False,
+    expecting: bool = False,
 ) -> Callable[..., Any]:
     """The step of who acts as one jitted call; jobs share it.
 
     Args:
         waiting: the policy acts, and the planner's turn comes later in the same episodes.
+        expecting: it also gives the return that is expected, in the unit of rewards.
     """
     chosen = build_planner(planner, settings)
     if waiting:
@@ -43,9 +48,9 @@ def jitted_act(
         mask: Any = None,
         goal: Any = None,
         temperature: Any = None,
-    ) -> tuple[Any, Memory]:
+    ) -> tuple[Any, ...]:
         heated = temperature is not None and planner == "mcts"
-        return act(
+        action, memory, value = decide(
             agent,
             memory,
             observation,
@@ -57,12 +62,16 @@ def jitted_act(
             mask=mask,
             goal=goal,
         )
+        return (action, memory, value / agent.unit) if expecting else (action, memory)
 
     return eqx.filter_jit(call)
 
 
 class AgentActor:
-    """Acts with an agent and remembers its state; randomness comes from (key, count)."""
+    """Acts with an agent and remembers its state; randomness comes from (key, count).
+
+    One that is `expecting` says what discounted return [N] it `expected` when it last acted.
+    """
 
     def __init__(
         self,
@@ -74,17 +83,20 @@ class AgentActor:
         planner: PlannerName,
         greedy: bool,
         settings: PlanningSettings | None = None,
+        expecting: bool = False,
     ):
         self.keys = tuple(spec.observation)
         self.key = key
         settings = settings or PlanningSettings()
         self.memory = fresh_memory(agent, number, build_planner(planner, settings))
-        self.planner = planner
+        self.planner: PlannerName = planner
         # frozen settings have a hash, which type checkers do not see
-        self._plan = jitted_act(planner, settings, greedy)  # pyright: ignore[reportArgumentType]
+        self._plan = jitted_act(planner, settings, greedy, False, expecting)  # pyright: ignore[reportArgumentType]
+        self.expecting = expecting
+        self.expected: np.ndarray | None = None
         self._wait = self._plan
         if planner != "none":
-            self._wait = jitted_act(planner, settings, greedy, True)  # pyright: ignore[reportArgumentType]
+            self._wait = jitted_act(planner, settings, greedy, True, expecting)  # pyright: ignore[reportArgumentType]
 
     def __call__(
         self,
@@ -107,7 +119,7 @@ class AgentActor:
         """
         observation = {name: rows[name] for name in self.keys}
         call = self._plan if plan else self._wait
-        action, self.memory = call(
+        action, self.memory, *value = call(
             agent,
             self.memory,
             observation,
@@ -119,6 +131,7 @@ class AgentActor:
             goal,
             temperature if plan else None,
         )
+        self.expected = np.asarray(value[0]) if value else None
         return np.asarray(action)
 
 

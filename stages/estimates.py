@@ -28,6 +28,7 @@ from jaxtyping import PyTree
 
 from policies import candidates
 from policies.agent import COMPONENTS, Agent
+from policies.settings import Planner
 from policies.slow import SlowAgent
 from stages.explore import HELD_OUT_EPISODES, fresh_agent
 from stages.settings import Study, planned_updates
@@ -77,6 +78,7 @@ def estimate(
     steps: int,
     curious: bool,
     relabelled_updates: int = 0,
+    planner: Planner | None = None,
 ) -> dict[str, Any]:
     """What one job takes.
 
@@ -84,6 +86,7 @@ def estimate(
         steps: env steps of training; 0 for an evaluation.
         curious: whether the agent has an explorer.
         relabelled_updates: in the place of env steps.
+        planner: of an evaluation beside the main one.
 
     Returns:
         parameters, updates, memory_bytes, disk_bytes, seconds (one core).
@@ -96,12 +99,18 @@ def estimate(
     parameters = _parameters(agent)
     memory = PROCESS_BYTES + _environments(study, spec, stage)
     if stage == "evaluate":
-        acted = 2 * study.evaluate.episodes * (spec.episode_length or 1000)
+        acted = study.evaluate.episodes * (spec.episode_length or 1000)
+        if planner is None:  # before the first update, too
+            acted *= 2
+        else:
+            planning = study.planning.model_copy(update={"evaluate": planner})
+            study = study.model_copy(update={"planning": planning})
         number = min(study.evaluate.environments, study.evaluate.episodes)
         planning, working = _planning(study, agent, "evaluate", acted, number)
         seconds = acted / EVALUATION_RATE + planning
         memory += 8 * parameters + working
-        return _row(parameters, 0, memory, _evaluated(study, spec), seconds)
+        disk = EPISODE_BYTES * study.evaluate.episodes if planner else _evaluated(study, spec)
+        return _row(parameters, 0, memory, disk, seconds)
     training = study.training
     acted = max(0, steps - training.prefill_steps)
     planning, working = _planning(study, agent, "collect", acted, training.environments)

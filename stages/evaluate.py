@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from policies.agent import Agent
+from policies.settings import Planner
 from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
-from stages.records import SEEN
-from stages.rollout import Examination, Film
+from stages.records import PLANNED, SEEN
+from stages.rollout import AgentChooser, Examination, Film
 from stages.settings import Study
 from stages.videos import write_video
 from tasks import registry
@@ -22,49 +23,63 @@ REFERENCES = ("random", "oracle")
 
 @dataclass(frozen=True)
 class Inputs:
-    """A transfer's folder, or a reference (`random`, `oracle`) in the place of an arm."""
+    """A transfer's folder, or a reference (`random`, `oracle`) in the place of an arm.
+
+    With a `planner` the final agent is evaluated once more, with that planner and nothing else.
+    """
 
     task: str
     arm: str
     seed: int
     transfer: Path | None = None
+    planner: Planner | None = None
 
 
 def run(study: Study, inputs: Inputs, folder: Path) -> Path:
-    """Write `episodes.jsonl` and `video.mp4`; every arm and seed meets the same episodes.
+    """Write `episodes.jsonl` and `video.mp4`; every arm, seed and planner meets the same episodes.
 
     They are on unseen levels where `tasks.levels` is set, and once more on those of the training.
+    An evaluation beside the main one (`evaluate.planners`) makes no film.
 
     Raises:
         CheckpointError: the transfer has left no checkpoint.
     """
     spec = registry.spec(inputs.task, study.tasks)
-    exam = Examination(study, inputs.task, spec, "evaluate", study.evaluate.episodes)
-    planner = study.evaluated_by(inputs.arm)
-    greedy = spec.action.kind == "continuous"
+    if inputs.planner is not None:
+        labels = {"checkpoint": PLANNED}
+    else:
+        labels = {"start": "start", "checkpoint": "final"}
+    planner = inputs.planner or study.evaluated_by(inputs.arm)
+    episodes = study.evaluate.episodes
+    exam = Examination(study, inputs.task, spec, "evaluate", episodes)
     rows: list[dict[str, Any]] = []
-    progress = Progress(folder, "evaluate", 2 * study.evaluate.episodes, "episodes")
+    progress = Progress(folder, "evaluate", len(labels) * episodes, "episodes")
     agent: Agent | None = None
     try:
         if inputs.arm in REFERENCES:
             records = exam.run(getattr(exam, f"{inputs.arm}_chooser")())
             rows += _rows(spec, inputs, inputs.arm, inputs.arm, records)
         else:
-            for which in ("start", "checkpoint"):
+            for which, label in labels.items():
                 agent = load_agent(study, spec, inputs, which)
-                records = exam.run(exam.agent_chooser(agent, inputs.seed, planner, greedy))
-                label = "final" if which == "checkpoint" else which
+                records = exam.run(_chooser(exam, agent, inputs, planner))
                 rows += _rows(spec, inputs, label, planner, records)
                 progress.show(len(rows))
     finally:
         exam.close()
-    if agent is not None and study.tasks.levels is not None:
-        records = _on_seen_levels(study, spec, inputs, agent)
-        rows += _rows(spec, inputs, SEEN, planner, records)
-    _film(study, spec, inputs, agent, folder)
+    if inputs.planner is None:
+        if agent is not None and study.tasks.levels is not None:
+            records = _on_seen_levels(study, spec, inputs, agent)
+            rows += _rows(spec, inputs, SEEN, planner, records)
+        _film(study, spec, inputs, agent, folder)
     write_lines(folder / "episodes.jsonl", rows)
     progress.show(progress.total)
     return folder
+
+
+def _chooser(exam: Examination, agent: Agent, inputs: Inputs, planner: Planner) -> AgentChooser:
+    greedy = exam.spec.action.kind == "continuous"
+    return exam.agent_chooser(agent, inputs.seed, planner, greedy, expecting=True)
 
 
 def _rows(
@@ -98,11 +113,8 @@ def _on_seen_levels(
 ) -> list[dict[str, Any]]:
     episodes = study.evaluate.episodes
     exam = Examination(study, inputs.task, spec, "evaluate", episodes, seen=True)
-    greedy = spec.action.kind == "continuous"
     try:
-        return exam.run(
-            exam.agent_chooser(agent, inputs.seed, study.evaluated_by(inputs.arm), greedy)
-        )
+        return exam.run(_chooser(exam, agent, inputs, study.evaluated_by(inputs.arm)))
     finally:
         exam.close()
 
@@ -119,8 +131,7 @@ def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, fol
         if agent is None:
             choose = getattr(exam, f"{inputs.arm}_chooser")()
         else:
-            greedy = spec.action.kind == "continuous"
-            choose = exam.agent_chooser(agent, inputs.seed, study.evaluated_by(inputs.arm), greedy)
+            choose = _chooser(exam, agent, inputs, study.evaluated_by(inputs.arm))
         exam.run(choose, film, steps=min(settings.video_steps, spec.episode_length or 10**6))
     finally:
         exam.close()

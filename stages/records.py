@@ -8,7 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ Row = dict[str, Any]
 
 REFERENCES = ("random", "oracle")
 SEEN = "final-seen"  # the final agent on the levels it was trained on, where `tasks.levels` is set
+PLANNED = "final-planned"  # the final agent with a planner beside its main one
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Evaluation:
     episodes: tuple[Row, ...]
 
     def at(self, checkpoint: str) -> tuple[Row, ...]:
-        """The episodes played from `start`, `final`, `final-seen`, `random` or `oracle`."""
+        """The episodes of `start`, `final`, `final-seen`, `final-planned`, `random` or `oracle`."""
         return tuple(row for row in self.episodes if row.get("checkpoint") == checkpoint)
 
 
@@ -82,6 +83,7 @@ class Loop:
     random_exploration: Training | None
     transfers: tuple[Training, ...]
     evaluations: tuple[Evaluation, ...]
+    replanned: tuple[Evaluation, ...]  # of the same agents, with other planners
 
     @property
     def name(self) -> str:
@@ -109,13 +111,23 @@ class Loop:
     @property
     def jobs(self) -> tuple[Job, ...]:
         """Fine-tunings and evaluations."""
-        return tuple(table.job for table in (*self.transfers, *self.evaluations))
+        tables = (*self.transfers, *self.evaluations, *self.replanned)
+        return tuple(table.job for table in tables)
 
     def transfers_of(self, task: str, arm: str) -> list[Training]:
         return [t for t in self.transfers if (t.job.task, t.job.arm) == (task, arm)]
 
     def evaluations_of(self, task: str, arm: str) -> list[Evaluation]:
         return [e for e in self.evaluations if (e.job.task, e.job.arm) == (task, arm)]
+
+    def replanned_of(self, task: str, arm: str) -> list[Evaluation]:
+        return [e for e in self.replanned if (e.job.task, e.job.arm) == (task, arm)]
+
+    def planners_of(self, arm: str) -> tuple[str, ...]:
+        """Who plans at an arm's evaluations by the study: first at the main one, then beside it."""
+        main = self.arms[arm].evaluate or self.study.get("planning", {}).get("evaluate", "none")
+        listed = self.study.get("evaluate", {}).get("planners", ())
+        return tuple(dict.fromkeys([str(main), *map(str, listed)]))
 
 
 def read(root: Path) -> list[Loop]:
@@ -165,6 +177,10 @@ def read_loop(root: Path, variant: str | None) -> Loop:
         evaluations=tuple(
             Evaluation(job, tuple(json_lines(job.folder / "episodes.jsonl")))
             for job in _evaluate_jobs(root, names)
+        ),
+        replanned=tuple(
+            Evaluation(job, tuple(json_lines(job.folder / "episodes.jsonl")))
+            for job in _replanned_jobs(root, names)
         ),
     )
 
@@ -257,6 +273,17 @@ def _evaluate_jobs(root: Path, names: dict[str, str]) -> Iterator[Job]:
         for path in sorted(root.glob(f"evaluate/*/{reference}")):
             if (path / "episodes.jsonl").is_file() or (path / "job.json").is_file():
                 yield _job(path, "evaluate", _task(path.parent, names), reference)
+
+
+def _replanned_jobs(root: Path, names: dict[str, str]) -> Iterator[Job]:
+    """Evaluations within the folder of their main one, each named by its planner."""
+    for path in _by_seed(root.glob("evaluate/*/*/seed-*")):
+        main = _job(path, "evaluate", _task(path.parents[1], names), path.parent.name)
+        for inner in sorted(path.iterdir()):
+            if (inner / "episodes.jsonl").is_file() or (inner / "job.json").is_file():
+                finished = bool(read_json(inner / "done.json"))
+                error = last_line(inner / "error.txt")
+                yield replace(main, folder=inner, finished=finished, error=error)
 
 
 def _task(folder: Path, names: dict[str, str]) -> str:

@@ -28,6 +28,7 @@ from stages import (
     formats,
     level_figures,
     palette,
+    planner_figures,
     report_videos,
     run_figures,
 )
@@ -55,6 +56,7 @@ class TaskView:
     effects: Figure | None
     achievements: Figure | None
     levels: Figure | None
+    planners: list[Figure]
     films: list[Film]
 
 
@@ -122,6 +124,9 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         views=views,
         variants=variant_figures(results, loops, styles),
         variant_comparisons=getattr(results, "comparisons", []),
+        matrices=planner_figures.matrices(results) if isinstance(results, VariantResults) else [],
+        best=planner_figures.best,
+        cut=cut_short,
         time=run_figures.time_spent(loops),
         parts=run_figures.PARTS,
         runs=runs(loops),
@@ -181,6 +186,7 @@ def task_view(
         else None,
         achievements=run_figures.achievements(name, result, styles),
         levels=level_figures.seen_and_unseen(name, result, styles, results.levels),
+        planners=planner_figures.by_planner(name, result, styles),
         films=report_videos.of_task(loop, name, result, report),
     )
 
@@ -237,6 +243,21 @@ def facts(loops: Sequence[Loop], views: Sequence[LoopView]) -> list[tuple[str, s
         ("device", str(first.run.get("device", ""))),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def cut_short(loop: Loop, task: str) -> str | None:
+    """Of the value at an episode's beginning, the share that lies beyond the time limit."""
+    discount = loop.study.get("behaviour", {}).get("discount")
+    lengths = [
+        row["length"]
+        for table in loop.evaluations
+        if table.job.task == task
+        for row in table.at("final")
+        if isinstance(row.get("length"), int)
+    ]
+    if not isinstance(discount, float) or not lengths:
+        return None
+    return f"{100 * discount ** max(lengths):.0f} %"
 
 
 def unbroken(text: str) -> Markup:

@@ -44,6 +44,29 @@ class SeenResult(Result):
     by_seed: dict[int, float]
 
 
+class Foresight(Result):
+    """What who acted expected at an episode's first observation, against what came of it.
+
+    Both are discounted returns, means over the episodes of each seed and then over seeds.
+    """
+
+    expected: float = Field(description="By the critic, or by the plan where there is one.")
+    achieved: float
+    excess: float = Field(description="Expected less achieved: above 0 is overestimation.")
+    interval: Interval = Field(description="Of the excess.")
+    by_seed: dict[int, float] = Field(description="Each seed's excess.")
+
+
+class PlannerResult(Result):
+    """The final agents of one arm, acting by one planner."""
+
+    iqm: float
+    interval: Interval
+    by_seed: dict[int, float]
+    episodes: int
+    foresight: Foresight | None = Field(None, description="Null where episodes do not tell.")
+
+
 class ArmResult(Result):
     """One arm on one task."""
 
@@ -52,6 +75,10 @@ class ArmResult(Result):
     iqm: float | None = Field(description="Interquartile mean of the seeds' final values.")
     interval: Interval = Field(description="95 % bootstrap; null below two seeds.")
     seen: SeenResult | None = Field(None, description="On the levels of the training.")
+    planners: dict[str, PlannerResult] = Field(
+        default_factory=dict,
+        description="By who planned at the evaluation: the main planner, then `evaluate.planners`.",
+    )
     area_under_curve: float | None = Field(description="Interquartile mean over seeds.")
     area_under_curve_interval: Interval
     env_steps: int | None = Field(description="Env steps of fine-tuning; exploration's apart.")
@@ -143,6 +170,7 @@ class LoopResult(Result):
     aggregate: Aggregate | None
     exploration: ExplorationResult | None
     levels: int | None = Field(None, description="Levels of the training; null without any.")
+    world_model: str | None = Field(None, description="`agent.world_model`.")
     missing: list[str] = Field(description="What the run has yet to do, a line each.")
 
 
@@ -159,9 +187,25 @@ class VariantComparison(Comparison):
     arm: str
 
 
+class PlannerCell(Result):
+    """One cell of the matrix planner x variant: who planned, and with which model."""
+
+    task: str | None = Field(description="Null: over all tasks, on one scale.")
+    arm: str
+    variant: str
+    world_model: str | None
+    planner: str
+    iqm: float
+    interval: Interval
+    runs: int
+
+
 class VariantResults(Result):
     """`results.json` of a study with variants."""
 
     study: str
     variants: dict[str, LoopResult]
     comparisons: list[VariantComparison]
+    planning: list[PlannerCell] = Field(
+        default_factory=list, description="Empty without a second planner at evaluation."
+    )

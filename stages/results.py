@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import scores, statistics
-from stages.records import Loop, Row, read
+from stages import planner_results, scores, statistics
+from stages.records import PLANNED, Loop, Row, read
 from stages.result_types import (
     Aggregate,
     AggregateArm,
@@ -40,7 +40,10 @@ def collect(root: Path) -> Results:
         return StudyResults(study=loops[0].name, **dict(results[None]))
     variants = {str(name): result for name, result in results.items()}
     return VariantResults(
-        study=loops[0].name, variants=variants, comparisons=compare_variants(variants)
+        study=loops[0].name,
+        variants=variants,
+        comparisons=compare_variants(variants),
+        planning=planner_results.cells(variants),
     )
 
 
@@ -60,6 +63,7 @@ def loop_results(loop: Loop) -> LoopResult:
         aggregate=aggregate(tasks, loop.arms),
         exploration=exploration_result(loop),
         levels=loop.study.get("tasks", {}).get("levels"),
+        world_model=loop.study.get("agent", {}).get("world_model"),
         missing=missing(loop),
     )
 
@@ -192,6 +196,11 @@ def missing(loop: Loop) -> list[str]:
             finished = {t.job.seed for t in loop.transfers_of(task, arm) if t.job.finished}
             lines += _due(f"fine-tuning of {arm} on {task}", set(loop.seeds) - finished - judged)
             lines += _due(f"final evaluation of {arm} on {task}", (finished | tuned) - judged)
+            for planner in loop.planners_of(arm)[1:]:
+                tables = loop.replanned_of(task, arm)
+                seeds = {t.job.seed for t in tables if _acted(t.at(PLANNED), planner)}
+                what = f"evaluation of {arm} on {task} with planner {planner}"
+                lines += _due(what, (finished | tuned) - seeds)
         if not any(table.episodes for table in loop.evaluations_of(task, "random")):
             lines.append(f"the random policy on {task}, as a reference")
     for job in (*(table.job for table in loop.explorations), *loop.jobs):
@@ -206,6 +215,10 @@ def _needs_exploration(loop: Loop) -> bool:
         arm.carry or arm.prior_steps or arm.replay_share or arm.relabelled_updates
         for arm in loop.arms.values()
     )
+
+
+def _acted(rows: Sequence[Row], planner: str) -> bool:
+    return any(row.get("planner") == planner for row in rows)
 
 
 def _due(what: str, seeds: set[int]) -> list[str]:

@@ -11,6 +11,7 @@ from policies.settings import Planner as PlannerName
 from policies.settings import PlanningSettings
 from stages.acting import AgentActor, Rows, random_actions, to_simulator
 from stages.episodes import EpisodeCounter, metric_value
+from stages.expectations import Expectations
 from stages.settings import Study
 from stages.training_loop import environment_seeds
 from tasks import registry
@@ -18,6 +19,17 @@ from tasks.contract import MASK, TaskSpec
 from tasks.vector import Episode, Vector, make_vector
 
 Chooser = Callable[[Rows, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class AgentChooser:
+    """Chooses as an agent does."""
+
+    agent: Agent
+    actor: AgentActor
+
+    def __call__(self, rows: Rows, count: int) -> np.ndarray:
+        return self.actor(self.agent, rows, count)
 
 
 @dataclass
@@ -57,11 +69,13 @@ class Examination:
         self._rows = self.vector.reset()
         self._start = self.vector.snapshot()
         self._fresh = True
+        self.ended: Rows = self._rows  # the rows that the last run came to, and did not act on
 
     def run(
         self, choose: Chooser, film: Film | None = None, steps: int | None = None
     ) -> list[dict[str, Any]]:
-        """Records of the episodes, in the order of their environments and beginnings.
+        """Records of the episodes, in the order of their environments and beginnings; of who acts
+        `expecting` something, with what was expected and what came of it.
 
         With `steps`, so many steps of the batch are taken, whatever ends meanwhile.
         """
@@ -69,6 +83,8 @@ class Examination:
         self._fresh = False
         counter = EpisodeCounter(self.spec, self.number)
         counter.add(rows)
+        actor = choose.actor if isinstance(choose, AgentChooser) else None
+        expectations = Expectations(self.number, self.study.behaviour.discount)
         shares = [len(range(i, self.episodes, self.number)) for i in range(self.number)]
         done: list[list[dict[str, Any]]] = [[] for _ in range(self.number)]
         count = 0
@@ -79,15 +95,21 @@ class Examination:
             if film is not None:
                 self._shoot(film, rows, done)
             actions = choose(rows, count)
+            told = actor.expected if actor is not None else None
+            if told is not None:
+                expectations.begin(rows["is_first"], told)
             seeds = self.vector.snapshot()["episodes"]
             rows = self.vector.step(to_simulator(self.spec.action, actions))
             count += 1
+            expectations.add(rows)
             for record in counter.add(rows):
                 index = record.pop("environment")
                 if len(done[index]) < shares[index]:
                     name = f"{index}/{seeds[index]}"
                     value = metric_value(self.spec, record)
-                    done[index].append({"episode_seed": name, **record, "value": value})
+                    more = expectations.of(index) if told is not None else {}
+                    done[index].append({"episode_seed": name, **record, **more, "value": value})
+        self.ended = rows
         return [record for records in done for record in records]
 
     def episode_seed(self) -> int:
@@ -95,11 +117,18 @@ class Examination:
         return Episode(self._start["seeds"][0], self._start["episodes"][0]).reset_seed
 
     def agent_chooser(
-        self, agent: Agent, seed: int, planner: PlannerName = "none", greedy: bool = True
-    ) -> Chooser:
+        self,
+        agent: Agent,
+        seed: int,
+        planner: PlannerName = "none",
+        greedy: bool = True,
+        expecting: bool = False,
+    ) -> AgentChooser:
         """Act with an agent, without noise unless asked."""
-        actor = self.agent_actor(agent, seed, planner, greedy, self.study.planning)
-        return lambda rows, count: actor(agent, rows, count)
+        settings = self.study.planning
+        return AgentChooser(
+            agent, self.agent_actor(agent, seed, planner, greedy, settings, expecting)
+        )
 
     def agent_actor(
         self,
@@ -108,11 +137,18 @@ class Examination:
         planner: PlannerName,
         greedy: bool,
         settings: PlanningSettings,
+        expecting: bool = False,
     ) -> AgentActor:
         """What acts with an agent in these environments."""
-        key = component_key(seed, "evaluate", "acting")
         return AgentActor(
-            self.spec, agent, self.number, key, planner=planner, greedy=greedy, settings=settings
+            self.spec,
+            agent,
+            self.number,
+            component_key(seed, "evaluate", "acting"),
+            planner=planner,
+            greedy=greedy,
+            settings=settings,
+            expecting=expecting,
         )
 
     def random_chooser(self) -> Chooser:

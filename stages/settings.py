@@ -193,6 +193,11 @@ class EvaluateSettings(Settings):
     environments: int = Field(
         default=16, ge=1, description="Copies of the task stepped as one batch."
     )
+    planners: tuple[Planner, ...] = Field(
+        default=(),
+        description="Planners by which every arm's final agent is evaluated once more, on the same "
+        "episodes, beside the one of planning.evaluate. Nothing is trained for it.",
+    )
     video_episodes: int = Field(default=2, ge=0, description="Episodes filmed; 0 makes no videos.")
     video_steps: int = Field(default=200, ge=2, description="Longest film, in agent steps.")
 
@@ -224,6 +229,11 @@ class Study(Settings):
         """Who plans when an arm, or a reference, is evaluated."""
         row = self.transfer.arms.get(arm)
         return (row.evaluate if row else None) or self.planning.evaluate
+
+    def also_evaluated_by(self, arm: str) -> tuple[Planner, ...]:
+        """Who else plans at evaluations of an arm's final agent, apart from its main one."""
+        main = self.evaluated_by(arm)
+        return tuple(name for name in self.evaluate.planners if name != main)
 
     @property
     def seed_list(self) -> tuple[int, ...]:

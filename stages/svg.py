@@ -124,6 +124,17 @@ class Plot:
             f"{_colour(colour)}/>"
         )
 
+    def cell(
+        self, at: tuple[float, float, float, float], colour: str, shade: float, *, framed: bool
+    ) -> None:
+        """A cell of a table at (left, top, width, height) in px, shaded from 0 to 1."""
+        x, y, width, height = at
+        self._add(
+            f'<rect class="{"framed cell" if framed else "cell"}" x="{x:.1f}" y="{y:.1f}" '
+            f'width="{width:.1f}" height="{height:.1f}" rx="6" fill-opacity="{shade:.2f}" '
+            f"{_colour(colour)}/>"
+        )
+
     def mark(
         self, at: Point, shape: str, colour: str, kind: str = "mark", size: float = 4, tip: str = ""
     ) -> None:
@@ -175,6 +186,18 @@ class Plot:
 
     def _add(self, part: str) -> None:
         self.parts.append(part)
+
+
+def standalone(plot: Plot, alt: str, style: str) -> str:
+    """A picture as a file of its own, in both colour schemes by the `style` it brings along."""
+    width, height = plot.size
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" viewBox="0 0 {width} {height}" '
+        f'role="img" aria-label="{html.escape(alt)}"><title>{html.escape(alt)}</title>'
+        f"<style>{style}</style>"
+        f'<rect width="{width}" height="{height}" style="fill:var(--card)"/>'
+        f"{''.join(plot.parts)}</svg>\n"
+    )
 
 
 def shape_path(shape: str, x: float, y: float, size: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stages import design, scores, statistics
+from stages import design, planner_results, scores, statistics
 from stages.records import REFERENCES, SEEN, Evaluation, Loop, Training
 from stages.result_types import (
     ArmResult,
@@ -86,6 +86,12 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         iqm=final.value if final else None,
         interval=final.interval if final else None,
         seen=_seen(evaluations, metric),
+        planners=planner_results.of_arm(
+            list(evaluations.values()),
+            loop.replanned_of(task, name),
+            loop.planners_of(name),
+            metric,
+        ),
         area_under_curve=area.value if area else None,
         area_under_curve_interval=area.interval if area else None,
         env_steps=most(table.env_steps for table in transfers.values()),

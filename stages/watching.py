@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from policies.agent import Memory
-from stages import checkpoints
+from stages import checkpoints, durable
 from stages.acting import AgentActor, Rows
 from stages.explore import fresh_agent
 from stages.goals import Goal, approach, read_goal, shown_goal
+from stages.plan_pictures import below, places_of, plan_picture
+from stages.plans import NOT_SEEN, first, seen_plans
 from stages.realtime import Calibration, Timed, calibrate, latency
 from stages.rollout import Examination, Film
 from stages.settings import Study
@@ -42,22 +42,39 @@ class Seen:
 
     timed: Timed
     actor: AgentActor
-    observations: list[dict[str, np.ndarray]] = field(default_factory=list)
-    memories: list[Memory] = field(default_factory=list)  # after each observation
+    rows: list[dict[str, np.ndarray]] = field(default_factory=list)
+    memories: list[Memory] = field(default_factory=list)  # after each row
 
     def __call__(self, rows: Rows, count: int) -> np.ndarray:
-        self.observations.append({name: np.array(rows[name][0]) for name in self.actor.keys})
+        self.rows.append(self.alone(rows))
         actions = self.timed(rows, count)
         self.memories.append(self.actor.memory)
         return actions
 
+    def alone(self, rows: Rows) -> dict[str, np.ndarray]:
+        """The observation and the other parts that are kept of the first environment's row."""
+        names = (*self.actor.keys, *(name for name in NOT_SEEN if name in rows))
+        return {name: np.array(rows[name][0]) for name in names}
+
     def stacked(self) -> dict[str, np.ndarray]:
         """The observations of the episode, [T, ...]."""
-        return {n: np.stack([seen[n] for seen in self.observations]) for n in self.actor.keys}
+        return {name: np.stack([row[name] for row in self.rows]) for name in self.actor.keys}
+
+    def episode(self, ended: Rows) -> list[dict[str, np.ndarray]]:
+        """The rows of the first episode up to its last; `ended` came after all that were seen."""
+        rows = [*self.rows, self.alone(ended)]
+        last = next((i for i, row in enumerate(rows) if row["is_last"]), len(rows) - 1)
+        return rows[: last + 1]
 
 
 def watch(
-    study: Study, cast: Cast, out: Path, *, hz: float | None = None, goal: str | None = None
+    study: Study,
+    cast: Cast,
+    out: Path,
+    *,
+    hz: float | None = None,
+    goal: str | None = None,
+    plans: bool = False,
 ) -> dict[str, Any]:
     """Film the first evaluation episode of an agent; returns what happened.
 
@@ -67,6 +84,7 @@ def watch(
             device, other planners are only timed.
         goal: what the planner is to come to (see `stages.goals`); without it an exploration's agent
             wants its bonus, any other the task's reward.
+        plans: draw what `cem` or `mppi` saw: a picture beside the film, a strip below its frames.
 
     Raises:
         CheckpointError: the agent is not there, or is another one.
@@ -102,6 +120,14 @@ def watch(
     finally:
         exam.close()
     frames = beside([frame for episode in film.frames for frame in episode], shown)
+    told: dict[str, Any] = {}
+    if plans:
+        episode, kept = seen.episode(exam.ended), seen.memories
+        found = seen_plans(agent, actor, episode, kept, settings, greedy=greedy, wants=wants)
+        frames = below(frames, found)
+        picture = out.with_suffix(".plans.svg")
+        durable.write(picture, plan_picture(found, places_of(found, spec.name, options)))
+        told = found.summary() | {"plans": str(picture)}
     write_video(out, frames, hz or spec.control_hz)
     row: dict[str, Any] = {"planner": planner, "steps": len(timed.seconds)}
     sizes = settings.search if planner == "mcts" else settings
@@ -116,12 +142,7 @@ def watch(
         near = approach(agent, wants["goal"], shown, states, seen.stacked(), spec, options)
         shown.save(out.with_suffix(".goal.npz"))
         row |= {"goal": goal} | near
-    return row | timed.summary(hz) | {"video": str(out) if frames else None}
-
-
-def first(tree: PyTree) -> PyTree:
-    """The arrays of the first environment of a batch."""
-    return jax.tree.map(lambda x: x[0], tree)
+    return row | timed.summary(hz) | told | {"video": str(out) if frames else None}
 
 
 def beside(frames: Sequence[np.ndarray], goal: Goal | None) -> list[np.ndarray]:

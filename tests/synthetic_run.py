@@ -84,6 +84,30 @@ def confine(root: Path, levels: int, lift: float) -> None:
         write_lines(path, [*rows, *more])
 
 
+def replan(root: Path, lifts: Mapping[str, float]) -> None:
+    """Say of a run that its final agents were evaluated with other planners, too, each of which is
+    so much better; who acts expects 1 more than comes, and twice its lift more where it plans."""
+    study = root / "study.toml"
+    study.write_text(f"{study.read_text()}\n[evaluate]\nplanners = {json.dumps(list(lifts))}\n")
+    for path in root.glob("evaluate/*/*/seed-*/episodes.jsonl"):
+        told = []
+        for row in map(json.loads, path.read_text().splitlines()):
+            came = row["return"] / 2
+            told.append(row | {"discounted_return": came, "expected_return": came + 1})
+        write_lines(path, told)
+        job = json.loads((path.parent / "job.json").read_text())
+        for planner, lift in lifts.items():
+            more = [
+                row
+                | {"checkpoint": "final-planned", "planner": planner, "value": lift * row["value"]}
+                | {"expected_return": row["discounted_return"] + 2 * lift}
+                for row in told
+                if row["checkpoint"] == "final"
+            ]
+            write_job(path.parent / planner, "evaluate", job["task"], job["arm"], job["seed"])
+            write_lines(path.parent / planner / "episodes.jsonl", more)
+
+
 def write_study(
     root: Path, *, tasks: Sequence[str], arms: Mapping[str, list[str]], seeds: int, steps: int
 ) -> None:

@@ -124,6 +124,17 @@ def test_a_setting_matters_to_these_stages(override: str, stages: set[str]) -> N
     assert changed == stages
 
 
+def test_how_to_learn_from_plans_matters_where_plans_are_learnt_from() -> None:
+    more = "planning.learn_share=0.5"
+
+    def changed_by(*planning: str) -> set[str]:
+        before, after = graph(*planning).jobs, graph(*planning, more).jobs
+        return {job.stage for id, job in before.items() if after[id].digest != job.digest}
+
+    assert changed_by("planning.collect=mppi") == set()
+    assert changed_by("planning.learn=mppi") == {"explore", "transfer", "evaluate"}
+
+
 def test_how_to_plan_matters_where_somebody_plans() -> None:
     before = graph("planning.evaluate=cem").jobs
     after = graph("planning.evaluate=cem", "planning.horizon=2").jobs
@@ -151,6 +162,26 @@ def test_priorities_and_a_falling_temperature_matter_where_they_are_at_work() ->
     assert moved(("planning.collect=mcts",), falling) == every
     assert moved(("planning.collect=mcts",), "planning.search.temperature_share=0.5") == set()
     assert moved(("planning.evaluate=mcts",), falling) == set()
+
+
+def test_planners_beside_the_main_one_are_jobs_of_their_own() -> None:
+    """They change no other job, so that they may be added to a finished study."""
+    before, after = graph().jobs, graph('evaluate.planners=["none", "cem", "mppi"]').jobs
+    assert {id: job.digest for id, job in before.items()} == {id: after[id].digest for id in before}
+    added = {id: job for id, job in after.items() if id not in before}
+    assert set(added) == {
+        f"evaluate/{TASK}/{arm}/seed-{seed}/{planner}"
+        for arm in ("scratch", "model")
+        for seed in (0, 1)
+        for planner in ("cem", "mppi")  # the policy acts in the main one
+    }
+    job = added[f"evaluate/{TASK}/model/seed-1/mppi"]
+    assert (job.planner, job.arm, job.seed) == ("mppi", "model", 1)
+    assert job.inputs == (f"transfer/{TASK}/model/seed-1",)
+    assert job.settings["planning.evaluate"] == "mppi"
+    # how to plan matters to them, and to nobody else
+    other = graph('evaluate.planners=["cem", "mppi"]', "planning.horizon=2").jobs
+    assert {id for id in other if other[id].digest != after[id].digest} == set(added)
 
 
 def test_evaluation_settings_matter_to_evaluation_not_to_exploration() -> None:
@@ -235,6 +266,18 @@ def test_a_started_job_is_refused_too(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="was started with other settings"):
         refuse_changes(tmp_path, graph("training.batch_size=3"))
     refuse_changes(tmp_path, graph())
+
+
+def test_planners_added_to_a_finished_study_are_all_that_is_due(tmp_path: Path) -> None:
+    go(tmp_path)
+    ran = go(tmp_path, 'evaluate.planners=["mppi"]')
+    assert ran.ran == 4
+    assert runs(tmp_path, f"transfer/{TASK}/model/seed-0") == 1
+    assert runs(tmp_path, f"evaluate/{TASK}/model/seed-0") == 1
+    out = read_json(tmp_path / f"evaluate/{TASK}/model/seed-0/mppi/out.json")
+    assert out is not None
+    assert "planner='mppi'" in out["inputs"]
+    assert go(tmp_path).ran == 0  # nor is anything lost where they are left out again
 
 
 def test_a_broken_record_means_that_the_job_is_due(tmp_path: Path) -> None:

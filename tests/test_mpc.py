@@ -268,6 +268,29 @@ def test_a_return_by_hand() -> None:
         assert float(found[0]) == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "name", ["mppi", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cem", "mcts"))]
+)
+def test_a_plan_tells_what_it_expects(name: str) -> None:
+    """Wherever it goes: 1 a step over the horizon, then 10. A search has 10 at every depth."""
+    paid = Wish(lambda x, a, y: jnp.ones(()), lambda x: jnp.array(10.0))
+    unpaid = Wish(lambda x, a, y: jnp.zeros(()), lambda x: jnp.array(10.0))
+    settings = THOROUGH.model_copy(update={"samples": 8, "elites": 2, "iterations": 2})
+    np.testing.assert_allclose(plans(name, settings, HERE, unpaid).value, 10.0, rtol=1e-5)
+    if name != "mcts":
+        np.testing.assert_allclose(plans(name, settings, HERE, paid).value, 6 + 10.0, rtol=1e-5)
+
+
+@both
+def test_a_plan_expects_the_weighed_return_of_its_elites(name: str) -> None:
+    """One round of one step, paid by its action: the mean of the new proposal says the same."""
+    wish = Wish(lambda x, a, y: 3.0 * a[0])
+    one = {"samples": 8, "elites": 3, "iterations": 1, "horizon": 1, "momentum": 0.0}
+    found = plans(name, THOROUGH.model_copy(update=one), HERE, wish)
+    assert found.value is not None
+    np.testing.assert_allclose(found.value, 3.0 * found.action[:, 0], rtol=1e-5)
+
+
 @both
 def test_a_policy_proposes(name: str) -> None:
     """What no search would come upon, the policy knows: an action of 0.9 in every step."""

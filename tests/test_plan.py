@@ -25,7 +25,13 @@ def environment() -> Iterator[None]:
 
 
 def estimate(
-    study: Any, spec: Any, stage: str, steps: int, curious: bool, relabelled_updates: int = 0
+    study: Any,
+    spec: Any,
+    stage: str,
+    steps: int,
+    curious: bool,
+    relabelled_updates: int = 0,
+    planner: str | None = None,
 ) -> dict[str, Any]:
     """Numbers that are easy to add up."""
     updates = steps // 4

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from policies.agent import objective_of
 from policies.objectives import CuriosityObjective, CuriousTaskObjective, TaskObjective
 from stages import checkpoints, evaluate, explore, interruption, training_loop, transfer
 from stages.acting import AgentActor
+from stages.expectations import Expectations
+from stages.records import PLANNED
 from stages.settings import Study
 from tests import tiny
 
@@ -93,6 +97,10 @@ def test_an_interrupted_job_with_a_planner_ends_like_an_undisturbed_one(
     assert digests(tmp_path / "stopped") == digests(whole)
 
 
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+
+
 def test_episodes_name_the_planner_that_acted(tmp_path: Path) -> None:
     settings = study(evaluate="mppi")
     source = transfer.run(settings, transfer.Inputs(TASK, "scratch", 0), tmp_path / "transfer")
@@ -100,7 +108,56 @@ def test_episodes_name_the_planner_that_acted(tmp_path: Path) -> None:
     for name in ("mppi", "none"):
         inputs = evaluate.Inputs(TASK, "scratch", 0, source)
         out = evaluate.run(study(evaluate=name), inputs, tmp_path / name)
-        lines = [json.loads(line) for line in (out / "episodes.jsonl").read_text().splitlines()]
+        lines = rows(out)
         assert {line["planner"] for line in lines} == {name}
         returns.append([line["return"] for line in lines])
     assert returns[0] != returns[1]
+    # beside a main evaluation by the policy: the same as a main one by the planner gives
+    inputs = evaluate.Inputs(TASK, "scratch", 0, source, planner="mppi")
+    beside = rows(evaluate.run(study(), inputs, tmp_path / "none" / "mppi"))
+    main = [row for row in rows(tmp_path / "mppi") if row["checkpoint"] == "final"]
+    assert [row | {"checkpoint": "final"} for row in beside] == main
+    assert {row["checkpoint"] for row in beside} == {PLANNED}
+    assert {"job.json", "video.mp4"}.isdisjoint(p.name for p in (tmp_path / "none/mppi").iterdir())
+
+
+def test_what_an_episode_brings_is_discounted_by_hand() -> None:
+    """Two environments; the second begins anew with the third row."""
+    told = Expectations(2, 0.5)
+    told.begin(np.array([True, True]), np.array([7.0, 8.0]))
+    for first, reward in (([0, 0], [1, 1]), ([0, 1], [2, 9]), ([0, 0], [4, 3])):
+        step = {"is_first": np.array(first, bool), "reward": np.array(reward, float)}
+        told.add(step)
+        told.begin(step["is_first"], np.array([70.0, 80.0]))
+    assert told.of(0) == {"expected_return": 7.0, "discounted_return": 1 + 2 / 2 + 4 / 4}
+    assert told.of(1) == {"expected_return": 80.0, "discounted_return": 3.0}
+
+
+@pytest.mark.parametrize(
+    "world_model", ["rssm", pytest.param("muzero", marks=pytest.mark.slow), "none"]
+)
+def test_who_acts_without_a_plan_expects_what_the_critic_does(world_model: Any) -> None:
+    agent = tiny.agent(world_model=world_model, learn="none")
+    agent = eqx.tree_at(  # a fresh critic's values are all alike
+        lambda a: a.critic,
+        agent,
+        jax.tree.map(
+            lambda x: (
+                x + 0.3 * jax.random.normal(jax.random.key(1), x.shape)
+                if eqx.is_inexact_array(x)
+                else x
+            ),
+            agent.critic,
+        ),
+    )
+    seen = {"state": tiny.batch(2, 1)["state"][:, 0], "is_first": np.ones(2, bool)}
+    key = jax.random.key(0)
+    actor = AgentActor(tiny.task_spec(), agent, 2, key, planner="none", greedy=True, expecting=True)
+    action = actor(agent, seen, 0)
+    features = jax.vmap(agent.model.features)(actor.memory.state)
+    asked = (features, action) if world_model == "none" else (features,)
+    value = jax.vmap(lambda *x: agent.critic(*x).mean())(*asked) / agent.unit
+    assert actor.expected is not None
+    assert np.ptp(value) > 1e-3
+    np.testing.assert_allclose(actor.expected, value, rtol=1e-5)
+    assert agent.unit == pytest.approx(0.03 if world_model == "rssm" else 1.0)

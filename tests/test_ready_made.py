@@ -1,5 +1,6 @@
 """The studies of the MuZero family: what their variants vary, and who searches when."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from pipeline.jobs import build
 from pipeline.settings import load_study
 from policies import planners, search_agent
 from policies.agent import act, agent_loss, fresh_memory
@@ -108,3 +110,20 @@ def test_transfer_has_four_arms_where_there_is_a_model(preset: str) -> None:
     muzero, control = study.variants["muzero"], study.variants["control"]
     assert muzero.training == control.training
     assert (muzero.behaviour, muzero.learning) == (control.behaviour, control.learning)
+
+
+@PRESETS
+def test_planners_cross_world_models(preset: str) -> None:
+    """Every planner at evaluation, apart from the main one; the variants differ in their agents."""
+    study = load_study("planners", preset)
+    kinds = [variant.agent.world_model for variant in study.variants.values()]
+    assert kinds == ["rssm", "muzero"]
+    jobs = build(study.variants).jobs.values()
+    crossed = {
+        (job.id.split("/")[0], job.task, job.planner) for job in jobs if job.stage == "evaluate"
+    }
+    tasks = ("desk/reach:dense", "desk/open_drawer:dense")
+    every = itertools.product(("rssm", "muzero"), tasks, (None, "cem", "mppi", "mcts"))
+    assert crossed == set(every)
+    assert {job.task for job in jobs if job.stage == "transfer"} == set(tasks)
+    assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)

@@ -18,7 +18,9 @@ from tests.synthetic_run import DESK
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("report")
-    return report.run(synthetic_run.write(root, image_open_loop=True))
+    synthetic_run.write(root, image_open_loop=True)
+    synthetic_run.replan(root, {"cem": 0.8, "mppi": 1.2})
+    return report.run(root)
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,49 @@ def test_generalisation_is_a_curve_over_levels(tmp_path: Path) -> None:
     assert "scratch, unseen" in words
 
 
+def test_planners_stand_side_by_side(text: str) -> None:
+    words = plain(text)
+    assert "Planner by planner: both" in words
+    said = re.search(r"final agents of both on desk/push_left:sparse by planner: [^\"]*", text)
+    assert said is not None
+    assert re.search(r"none [^;]*\]; cem [^;]*\]; mppi [^;]*\]\.", said[0])
+    said = re.search(r"less what came, both on desk/push_left:sparse: [^\"]*", text)
+    assert said is not None
+    assert re.search(
+        r"none expected .*, \+1.0 .* too much; cem .*, \+1.6 .* mppi .*, \+2.4", said[0]
+    )
+    assert re.search(r'class="value"[^>]*>\+1\.0 \[', text)
+    assert words.count("best of both") == len(DESK)
+    assert "Planner by world model" not in words
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of two variants, of which one gains by a planner and the other loses."""
+    root = synthetic_run.write_variants(
+        tmp_path_factory.mktemp("crossed"), {"plain": 1.0, "other": 2.0},
+        arms={"scratch": []}, videos=False,
+    )  # fmt: skip
+    for name, lift in {"plain": 0.5, "other": 1.5}.items():
+        synthetic_run.replan(root / name, {"cem": 0.9, "mppi": lift, "mcts": 0.8})
+    study = root / "other" / "study.toml"
+    study.write_text(study.read_text().replace('"rssm"', '"muzero"'))
+    return report.run(root)
+
+
+def test_planners_are_crossed_with_world_models(crossed: Path) -> None:
+    text = crossed.read_text()
+    assert Outline(text).unnamed == []
+    said = re.findall(r"Planner by world model, ([^:\"]*:?[^:\"]*), scratch: ([^\"]*)", text)
+    assert [task for task, _ in said] == [*DESK, "All tasks together"]
+    for _, cells in said:
+        assert re.search(
+            r"plain \(rssm\): none .* best none; other \(muzero\): .* best mppi", cells
+        )
+    assert text.count("best of its row</span>") == 3 * 2
+    assert text.count('class="framed cell"') == 3 * 2
+
+
 def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     root = synthetic_run.write_variants(
         tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False
@@ -254,6 +299,18 @@ def test_chromium_opens_the_report(
     colour = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     lightness = sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
     assert (lightness < 60) == dark
+
+
+def test_chromium_shows_the_matrix_on_a_phone(browser: chromium.Browser, crossed: Path) -> None:
+    opened = browser.open(crossed, width=390)
+    assert opened.errors == []
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    wide = (
+        "[...document.querySelectorAll('#planning .plot text')].every(t => {"
+        "const box = t.getBoundingClientRect(), at = t.closest('figure').getBoundingClientRect();"
+        "return box.left >= at.left - 1 && box.right <= at.right + 1; })"
+    )
+    assert browser.evaluate(wide)
 
 
 def test_chromium_decodes_the_films(browser: chromium.Browser, page: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stages import design, results, scores
+from stages import design, results, scores, statistics
 from stages.result_types import SeedResult, StudyResults, VariantResults
 from stages.settings import Arm
 from tasks.contract import TaskError
@@ -279,3 +279,84 @@ def test_levels_of_the_training_stand_beside_unseen_ones(tmp_path: Path) -> None
     assert both.seen.by_seed == pytest.approx(finals)
     assert both.seen.iqm == pytest.approx(1.5 * both.iqm)
     assert both.seen.interval == pytest.approx([1.5 * x for x in both.interval])
+
+
+def test_planners_stand_beside_the_main_one(tmp_path: Path) -> None:
+    """By the same agents on the same episodes; no other figure moves."""
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    before = study(root).tasks[PUSH]
+    assert list(before.arms["both"].planners) == ["none"]
+    assert before.arms["both"].planners["none"].foresight is None
+    synthetic_run.replan(root, {"mppi": 1.5, "cem": 0.5})
+    found = study(root)
+    assert found.missing == []
+    after = found.tasks[PUSH]
+    assert after.comparisons == before.comparisons
+    both = after.arms["both"]
+    assert both.model_copy(update={"planners": before.arms["both"].planners}) == before.arms["both"]
+    assert list(both.planners) == ["none", "mppi", "cem"]  # the study's order
+    finals = {row.seed: row.final for row in both.seeds}
+    assert both.planners["none"].by_seed == finals
+    assert both.interval is not None
+    assert both.iqm is not None
+    for planner, lift in (("mppi", 1.5), ("cem", 0.5)):
+        result = both.planners[planner]
+        assert result.by_seed == pytest.approx({s: lift * (v or 0.0) for s, v in finals.items()})
+        assert result.iqm == pytest.approx(lift * both.iqm)
+        assert result.interval == pytest.approx([lift * x for x in both.interval])
+        assert result.episodes == 3 * 32
+        assert result.foresight is not None
+        assert result.foresight.excess == pytest.approx(2 * lift)
+        assert result.foresight.achieved == pytest.approx(both.iqm / 2)
+        assert result.foresight.expected == pytest.approx(both.iqm / 2 + 2 * lift)
+        assert result.foresight.interval == pytest.approx((2 * lift, 2 * lift))
+    assert both.planners["none"].foresight is not None
+    assert both.planners["none"].foresight.by_seed == pytest.approx({0: 1.0, 1: 1.0, 2: 1.0})
+
+
+def test_a_planner_that_has_not_acted_yet_is_missing(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    synthetic_run.replan(root, {"mppi": 1.5})
+    job = root / "evaluate" / synthetic_run.slug(PUSH) / "both" / "seed-1" / "mppi"
+    (job / "episodes.jsonl").unlink()
+    (job / "done.json").unlink()
+    (job / "error.txt").write_text("Traceback\nValueError: no plan\n")
+    found = study(root)
+    assert f"evaluation of both on {PUSH} with planner mppi: seed 1" in found.missing
+    assert f"evaluate of both on {PUSH}, seed 1, failed: ValueError: no plan" in found.missing
+    assert set(found.tasks[PUSH].arms["both"].planners["mppi"].by_seed) == {0, 2}
+
+
+def test_planners_are_crossed_with_variants(tmp_path: Path) -> None:
+    """Over all tasks by seeds drawn within each, 0 the random policy and 1 the oracle."""
+    root = synthetic_run.write_variants(tmp_path, {"plain": 1.0, "other": 2.0}, videos=False)
+    for name, lift in {"plain": 0.5, "other": 1.5}.items():
+        synthetic_run.replan(root / name, {"mppi": lift})
+    found = results.collect(root)
+    assert isinstance(found, VariantResults)
+    cells = {(c.task, c.arm, c.variant, c.planner): c for c in found.planning}
+    assert len(cells) == len(found.planning) == 3 * 4 * 2 * 2  # both tasks and all, arms
+    assert {cell.world_model for cell in found.planning} == {"rssm"}
+    task = found.variants["other"].tasks[PUSH]
+    mppi = task.arms["both"].planners["mppi"]
+    cell = cells[PUSH, "both", "other", "mppi"]
+    assert (cell.iqm, cell.interval, cell.runs) == (mppi.iqm, mppi.interval, 3)
+    strata = []
+    for result in found.variants["other"].tasks.values():
+        low, high = result.references["random"], result.references["oracle"]
+        values = result.arms["both"].planners["mppi"].by_seed.values()
+        strata.append((np.array(list(values)) - low) / (high - low))
+    expected = statistics.estimate(strata)
+    cell = cells[None, "both", "other", "mppi"]
+    assert cell.runs == 6
+    assert cell.iqm == pytest.approx(expected.value)
+    assert cell.interval == pytest.approx(expected.interval)
+
+
+def test_there_is_no_matrix_without_a_second_planner(tmp_path: Path) -> None:
+    root = synthetic_run.write_variants(
+        tmp_path, {"plain": 1.0, "other": 1.0}, tasks=DESK[:1], seeds=1, videos=False
+    )
+    found = results.collect(root)
+    assert isinstance(found, VariantResults)
+    assert found.planning == []

@@ -105,10 +105,9 @@ def test_set_on_a_study_without_arms_adds_to_the_four(write: Any) -> None:
         ("seeds=0", ["seeds = 0", "at least one"]),
         ("agent.curiosity=rmd", ['"rmd"', "rnd"]),
         ("agent.world_model=none", ["transfer.arms.model.carry", "no dynamics", '"none"']),
-        ("planning.learn=mcts", ["planning.learn", "mcts", '"rssm"', '"none"']),
         ("planning.search.depht=2", ["planning.search.depht", "planning.search.depth"]),
         ("planning.collect=mcp", ["planning.collect", '"mcp"', "cem"]),
-        ("planning.learn=cem", ["planning.learn", "do not learn from its plans", '"none"']),
+        ("planning.learn=cme", ["planning.learn", '"cme"', "cem"]),
         ("planning.elites=200", ["planning.elites = 200", "planning.samples = 128"]),
         ("planning.std_to=2.0", ["planning.std_to = 2.0", "planning.std_from"]),
         ("tasks.explore=desk/fre", ["tasks.explore", "desk/fre", "desk/free"]),
@@ -137,8 +136,10 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
     ("override", "parts"),
     [
         ("training.batch_length=10", ["training.batch_length = 10", "muzero.unroll", "11"]),
-        ("planning.learn=cem", ["planning.learn", '"muzero"', '"mcts"']),
+        ("agent.world_model=none planning.learn=cem", ["planning.learn", "no model to plan"]),
         ("agent.world_model=none planning.evaluate=cem", ["planning.evaluate", "no model to plan"]),
+        ('agent.world_model=none evaluate.planners=["none","cem"]', ["planners", '"cem"', "leave"]),
+        ('evaluate.planners=["cem","cem"]', ["evaluate.planners", "the same planner twice"]),
         ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
     ],
 )

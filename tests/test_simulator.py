@@ -187,7 +187,6 @@ policy = ["policy"]
         ("tasks.action_repeat=2", "tasks.action_repeat = 2.*use 1"),
         ('transfer.arms.x=["world_model"]', 'has no dynamics: agent.world_model is "simulator"'),
         ('transfer.arms.x=["dynamics"]', "transfer.arms.x.carry.*has no dynamics"),
-        ('planning.learn="cem"', 'planning.learn = "cem".*use "none" or "mcts"'),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(assignment: str, said: str, tmp_path: Path) -> None:

@@ -89,6 +89,43 @@ def test_a_study_with_variants_runs_to_its_report(tmp_path: Path) -> None:
             assert {row["planner"] for row in rows} == {planner}
 
 
+@pytest.mark.slow
+def test_planners_are_crossed_with_world_models(tmp_path: Path) -> None:
+    """Every planner acts with either model; adding one later makes evaluations due, and no more."""
+    out, study = tmp_path / "run", ("planners", "--preset", "smoke", "--jobs", "1")
+    first = ("--set", 'evaluate.planners=["cem"]')
+    done = craik("run", *study, "--out", str(out), *first)
+    assert "20 jobs done, 0 were done before" in done.stderr
+    done = craik("run", *study, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "8 jobs done, 20 were done before" in done.stderr
+    assert len(list(out.glob("*/transfer/*/*/seed-0/done.json"))) == 4
+    crossed(out)
+
+
+def crossed(out: Path) -> None:
+    """The matrix of a run of `planners`."""
+    results = json.loads((out / "report" / "results.json").read_text())
+    tasks = ("desk/reach:dense", "desk/open_drawer:dense", None)
+    every = {
+        (task, model, planner)
+        for task in tasks
+        for model in ("rssm", "muzero")
+        for planner in ("none", "cem", "mppi", "mcts")
+    }
+    assert {(c["task"], c["world_model"], c["planner"]) for c in results["planning"]} == every
+    for variant in results["variants"].values():
+        assert variant["missing"] == []
+        for task in variant["tasks"].values():
+            main, *beside = task["arms"]["scratch"]["planners"].items()
+            assert main[0] == "none"
+            assert main[1]["iqm"] == task["arms"]["scratch"]["iqm"]
+            for _, found in (main, *beside):
+                assert found["foresight"]["achieved"] > 0
+                assert found["episodes"] == 4
+    assert "Planner by world model" in (out / "report" / "index.html").read_text()
+
+
 CELL = """
 import gymnasium
 

@@ -66,8 +66,9 @@ def agent(
     learn: Any = "mcts",
     muzero: MuZeroSettings = MUZERO,
     learning: LearningSettings = LEARNING,
+    planning: PlanningSettings | None = None,
 ) -> Agent:
-    """A fresh tiny agent; `learn` plans where the world model is MuZero's."""
+    """A fresh tiny agent; `learn` plans where the world model is MuZero's, without a `planning`."""
     return build_agent(
         task_spec(observation, action),
         AgentSettings(world_model=world_model, curiosity=curiosity),
@@ -76,7 +77,8 @@ def agent(
         CURIOSITY,
         muzero,
         learning,
-        PlanningSettings(learn=learn, search=SEARCH),
+        planning
+        or PlanningSettings(learn="none" if world_model == "rssm" else learn, search=SEARCH),
         seed=seed,
         stage=stage,
         curious=curious or stage == "explore",

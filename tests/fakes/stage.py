@@ -29,6 +29,7 @@ class EvaluateInputs:
     arm: str
     seed: int
     transfer: Path | None
+    planner: str | None = None
 
 
 def run(study: Any, inputs: Any, folder: Path) -> Path:
