@@ -16,7 +16,7 @@ from gymnasium.spaces import Dict, Discrete
 from tasks.adapters import image_space
 from tasks.contract import SpecExtras
 from tasks.envpool_pools import Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
 
@@ -75,5 +75,6 @@ SUITE = Suite(
     tasks={name: game.description for name, game in GAMES.items()},
     make=single(AtariTask),
     envpool=AtariTask,
+    missing=missing,
     observes=("image",),
 )

@@ -12,7 +12,7 @@ import numpy as np
 from tasks.adapters import action_space, observation_space
 from tasks.contract import SpecExtras
 from tasks.envpool_pools import Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
 
@@ -101,5 +101,6 @@ SUITE = Suite(
     tasks={name: kind.description for name, kind in KINDS.items()},
     make=single(ControlTask),
     envpool=ControlTask,
+    missing=missing,
     observes=("state",),
 )

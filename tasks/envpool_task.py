@@ -7,6 +7,7 @@ environment (`EnvPoolEnv`), which is a batch of one.
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
@@ -117,6 +118,13 @@ def single(
 ) -> Callable[[str, str, TaskOptions], gymnasium.Env]:
     """`Suite.make` of a suite whose tasks `build` makes."""
     return lambda task, variant, options: EnvPoolEnv(build(task, variant, options))
+
+
+def missing(task: str) -> str:
+    """`Suite.missing` of the suites on EnvPool."""
+    if find_spec("envpool") is not None:
+        return ""
+    return "EnvPool, which is not installed: pip install 'craik[envpool]'"
 
 
 def endings(seen: Seen, limit: int, over: np.ndarray | bool = False) -> Rows:

@@ -21,7 +21,7 @@ from gymnasium.spaces import Dict, Discrete
 from tasks.adapters import mask_space, observation_space
 from tasks.contract import MASK, SpecExtras
 from tasks.envpool_pools import Pools, Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, missing, single
 from tasks.go_opponent import BLACK, WHITE, lead, reply
 from tasks.grid_planes import flat, paint
 from tasks.settings import TaskOptions
@@ -119,4 +119,5 @@ SUITE = Suite(
     tasks={"9x9": "win a game of Go against moves by chance"},
     make=single(GoTask),
     envpool=GoTask,
+    missing=missing,
 )

@@ -30,11 +30,12 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Dict, Discrete
+from packaging.version import Version
 
 from tasks.adapters import mask_space, observation_space
 from tasks.contract import MASK, SpecExtras, TaskError
 from tasks.envpool_pools import Pools, Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
 from tasks.grid_planes import Colour, flat, marks, paint
 from tasks.settings import MOST_LEVELS, TaskOptions
 from tasks.suite import Suite
@@ -44,7 +45,7 @@ PELLET, POWER_UP, GHOST, FRIGHTENED = (240, 200, 80), (255, 140, 0), (226, 72, 7
 SOKOBAN_LEVELS = 1000
 SOKOBAN_TRAINING = 500  # the first ones; the rest are never trained on
 FRIGHT = 30  # steps
-PAC_MAN_SINCE = (1, 2, 7)  # before, EnvPool's had no inner walls, and ghosts that stood still
+PAC_MAN_SINCE = "1.2.7"  # before, EnvPool's had no inner walls, and ghosts that stood still
 AGENT, CRATE = 3, 4  # in Sokoban's first grid; 1 and 2 in the second are walls and targets
 
 
@@ -194,21 +195,26 @@ def _check(task: str, options: TaskOptions) -> None:
     """Say what cannot be had.
 
     Raises:
-        TaskError: more levels than can be trained on, or an EnvPool without the real game.
+        TaskError: more levels than can be trained on.
     """
     if task == "sokoban" and (options.levels or 0) > SOKOBAN_TRAINING:
         raise TaskError(
             f"task 'jumanji/sokoban': tasks.levels = {options.levels} is more than the "
             f"{SOKOBAN_TRAINING} levels for training on"
         )
-    if task == "pac_man":
-        found = version("envpool")
-        if tuple(int(part) for part in found.split(".")[:3]) < PAC_MAN_SINCE:
-            since = ".".join(map(str, PAC_MAN_SINCE))
-            raise TaskError(
-                f"task 'jumanji/pac_man' needs EnvPool {since} (Python 3.12 or later), found "
-                f"{found}, whose ghosts stand still in an empty room"
-            )
+
+
+def lacking(task: str) -> str:
+    """`Suite.missing`: EnvPool, or for Pac-Man an EnvPool that has the real game."""
+    if task != "pac_man" or missing(task):
+        return missing(task)
+    found = version("envpool")
+    if Version(found) >= Version(PAC_MAN_SINCE):
+        return ""
+    return (
+        f"EnvPool {PAC_MAN_SINCE} or later (on Python 3.12 or later), found {found}, "
+        "whose ghosts stand still in an empty room"
+    )
 
 
 def _levels_folder() -> str:
@@ -230,5 +236,6 @@ SUITE = Suite(
     tasks={name: game.description for name, game in GAMES.items()},
     make=single(JumanjiTask),
     envpool=JumanjiTask,
+    missing=lacking,
     levels=("maze", "sokoban"),
 )

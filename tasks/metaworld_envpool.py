@@ -13,7 +13,7 @@ import numpy as np
 from tasks.adapters import action_space, observation_space
 from tasks.contract import SpecExtras
 from tasks.envpool_pools import Pools, Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
 from tasks.metaworld_space import (
     ACTIONS,
     CONTROL_HZ,
@@ -106,6 +106,7 @@ SUITE = Suite(
     },
     make=single(MetaWorldTask),
     envpool=MetaWorldTask,
+    missing=missing,
     observes=("state",),
     splits=SPLITS,
 )

@@ -17,7 +17,7 @@ from gymnasium.spaces import Dict, Discrete
 from tasks.adapters import image_space
 from tasks.contract import SpecExtras
 from tasks.envpool_pools import Pools, Recipe, Seen
-from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, scaled, single
+from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, scaled, single
 from tasks.settings import MOST_LEVELS, TaskOptions
 from tasks.suite import Suite
 
@@ -89,6 +89,7 @@ SUITE = Suite(
     variants=VARIANTS,
     make=single(ProcgenTask),
     envpool=ProcgenTask,
+    missing=missing,
     observes=("image",),
     levels=tuple(GAMES),
 )

@@ -11,7 +11,6 @@ import functools
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -151,6 +150,10 @@ def make(name: str, options: TaskOptions) -> gymnasium.Env:
     """
     check(name)
     check_installed(name)
+    return _build(name, options)
+
+
+def _build(name: str, options: TaskOptions) -> gymnasium.Env:
     _check_levels(name, options)
     _check_observes(name, options)
     choose_gl()  # before any simulator is imported: MuJoCo reads MUJOCO_GL only then
@@ -183,18 +186,18 @@ def check_installed(name: str) -> None:
     """Say what to install where a task of ours needs an extra. Others are built, or fail to be.
 
     Raises:
-        TaskError: its package is not installed.
+        TaskError: something is missing.
     """
     parts = parse(name)
     suite = _suite(parts.head) if parts.kind == "suite" and parts.head in SUITES else None
-    if suite is not None and suite.envpool is not None and find_spec("envpool") is None:
-        raise TaskError(
-            f"task {name!r} needs EnvPool, which is not installed: pip install 'craik[envpool]'"
-        )
+    if suite is not None and suite.missing is not None and (what := suite.missing(parts.tail)):
+        raise TaskError(f"task {name!r} needs {what}")
 
 
 def spec(name: str, options: TaskOptions) -> TaskSpec:
     """Describe a task. It is built once, without rendering, and the answer is kept.
+
+    A task of ours that needs an extra can be described without it.
 
     Raises:
         TaskError: as `make`.
@@ -217,10 +220,13 @@ def extras(name: str, options: TaskOptions) -> SpecExtras:
 def try_out(name: str, options: TaskOptions) -> None:
     """Take a user's own task through its first steps, so that what fails at once is told at once.
 
+    Of ours it is only asked whether they are installed.
+
     Raises:
         TaskError: as `make`; or it fails, or its observations are not those that its space says.
     """
     if parse(name).kind == "suite":
+        check_installed(name)
         return
     env = make(name, options)
     action = 0 if isinstance(env.action_space, Discrete) else np.zeros(env.action_space.shape or ())
@@ -267,7 +273,8 @@ def unseen(options: TaskOptions) -> TaskOptions:
 
 @functools.lru_cache(maxsize=256)
 def _spec(name: str, options: TaskOptions) -> TaskSpec:
-    env = make(name, options)
+    check(name)
+    env = _build(name, options)
     try:
         return spec_of(name, env, getattr(env, "episode_length", None))
     finally:

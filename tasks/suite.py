@@ -37,6 +37,8 @@ class Suite:
     observes: tuple[Literal["state", "image"], ...] = ("state", "image")  # what can be seen of it
     envpool: Callable[[str, str, TaskOptions], EnvPoolTask] | None = None
     """(task, variant, options) -> its rules, where EnvPool steps it, which is an extra."""
+    missing: Callable[[str], str] | None = None
+    """task -> what is not installed that it needs, in one line; "" where nothing is missing."""
     pure: Callable[[str, str], PureTask] | None = None
     """(task, variant) -> the task as a pure function of its `state` observations, if it is one."""
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

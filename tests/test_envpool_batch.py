@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 
-from tasks import adapters, envpool_pools, registry
+from tasks import adapters, envpool_pools, envpool_task, registry
 from tasks.check_task import check
 from tasks.contract import TaskError
 from tasks.envpool_group import EnvPoolGroup, make_group
@@ -14,7 +14,7 @@ from tasks.envpool_pools import Pools, Recipe, told
 from tasks.envpool_task import EnvPoolEnv, endings
 from tasks.group import Group, Replay
 from tasks.settings import TaskOptions
-from tasks.vector import Vector
+from tasks.vector import Vector, make_vector
 from tests.fake_envpool import Counting, FakePool, counting_spec
 
 STATE = TaskOptions()
@@ -208,14 +208,19 @@ def test_faults_cost_the_batch_or_the_one():
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setattr(envpool_task, "find_spec", lambda name: None)
     wanted = r"task 'procgen/coinrun' needs EnvPool, .*: pip install 'craik\[envpool\]'"
     pictures = TaskOptions(observe=("image",))
     with pytest.raises(TaskError, match=wanted):
         registry.make("procgen/coinrun", pictures)
     with pytest.raises(TaskError, match=wanted):
+        make_vector("procgen/coinrun", pictures, [0])
+    with pytest.raises(TaskError, match=wanted):
+        registry.try_out("procgen/coinrun", pictures)  # before a study is run
+    with pytest.raises(TaskError, match=wanted):
         check("procgen/coinrun", pictures)
     registry.check("procgen/coinrun")  # a study can be read without it
+    assert registry.spec("procgen/coinrun", pictures).action.size == 15
     assert registry.expand(["metaworld_envpool/ml10-test"])[0] == "metaworld_envpool/drawer-open"
     assert isinstance(make_group("desk/reach", STATE, registry.spec("desk/reach", STATE), 2), Group)
 
@@ -229,9 +234,6 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch):
         ("metaworld_envpool/reach", {"observe": ("state", "image")}, r"states only; .*\['state'\]"),
     ],
 )
-def test_what_a_suite_does_not_have_is_one_line(
-    name: str, options: dict, message: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(registry, "check_installed", lambda name: None)
+def test_what_a_suite_does_not_have_is_one_line(name: str, options: dict, message: str):
     with pytest.raises(TaskError, match=message):
-        registry.make(name, TaskOptions(**options))
+        registry.spec(name, TaskOptions(**options))

@@ -299,3 +299,11 @@ def test_the_opponent_answers_and_begins_where_it_is_black(monkeypatch: pytest.M
     assert first.played == [go.PASS] * 3, "nobody answers once the game is over"
     assert rows["terminated"].tolist() == [True]
     assert (rows["reward"].tolist(), rows["success"].tolist()) == ([-1], [False])
+
+
+def test_pac_man_needs_the_version_that_has_its_game(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jumanji, "missing", lambda task: "")
+    for version, lacks in (("1.2.5", True), ("1.2.7", False), ("1.10.0rc1", False)):
+        monkeypatch.setattr(jumanji, "version", lambda package, found=version: found)
+        assert ("1.2.7 or later" in jumanji.lacking("pac_man")) == lacks
+    assert jumanji.lacking("maze") == ""

@@ -27,6 +27,7 @@ ROLES = {
     "Learn-Data-Eval": (True, True, True),
 }
 PRESETS = pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
+EDITIONS = pytest.mark.parametrize("edition", ["", "-envpool"])  # specs need no EnvPool
 
 
 def searches(study: Study, task: str, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, ...]:
@@ -71,8 +72,9 @@ def test_who_searches_when(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @PRESETS
-def test_the_roles_differ_in_planning_alone(preset: str) -> None:
-    study = load_study("planning-roles", preset)
+@EDITIONS
+def test_the_roles_differ_in_planning_alone(preset: str, edition: str) -> None:
+    study = load_study(f"planning-roles{edition}", preset)
     plain = study.variants["One-Step"]
     kinds = {registry.spec(task, plain.tasks).action.kind for task in plain.tasks.transfer}
     assert kinds == {"discrete", "continuous"}
@@ -82,8 +84,9 @@ def test_the_roles_differ_in_planning_alone(preset: str) -> None:
 
 
 @PRESETS
-def test_generalisation_crosses_levels_and_losses(preset: str) -> None:
-    study = load_study("generalisation", preset)
+@EDITIONS
+def test_generalisation_crosses_levels_and_losses(preset: str, edition: str) -> None:
+    study = load_study(f"generalisation{edition}", preset)
     losses = ("spr", "contrastive", "reconstruction")
     cells = set()
     for name, variant in study.variants.items():
@@ -98,8 +101,9 @@ def test_generalisation_crosses_levels_and_losses(preset: str) -> None:
 
 
 @PRESETS
-def test_transfer_has_four_arms_where_there_is_a_model(preset: str) -> None:
-    study = load_study("transfer-muzero", preset)
+@EDITIONS
+def test_transfer_has_four_arms_where_there_is_a_model(preset: str, edition: str) -> None:
+    study = load_study(f"transfer-muzero{edition}", preset)
     kinds = [variant.agent.world_model for variant in study.variants.values()]
     assert kinds == ["rssm", "muzero", "none"]
     arms = {name: set(variant.transfer.arms) for name, variant in study.variants.items()}
