@@ -12,7 +12,8 @@ from tasks.contract import TaskError
 from tasks.envpool_group import EnvPoolGroup, make_group
 from tasks.envpool_pools import Pools, Recipe, told
 from tasks.envpool_task import EnvPoolEnv, endings
-from tasks.group import Group, Replay
+from tasks.group import Fault, Group, Replay
+from tasks.pool import Pool
 from tasks.settings import TaskOptions
 from tasks.vector import Vector, make_vector
 from tests.fake_envpool import Counting, FakePool, counting_spec
@@ -237,3 +238,15 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch):
 def test_what_a_suite_does_not_have_is_one_line(name: str, options: dict, message: str):
     with pytest.raises(TaskError, match=message):
         registry.spec(name, TaskOptions(**options))
+
+
+def test_a_worker_that_lost_its_batch_says_of_which_environments():
+    class Lost:
+        alive = True
+
+        def receive(self, deadline: float) -> tuple[dict, list[Fault]]:
+            return {}, [Fault((0, 1), "stuck")]
+
+    pool = object.__new__(Pool)
+    pool._slices, pool._workers = [range(2), range(2, 4)], [Lost(), Lost()]  # pyright: ignore
+    assert pool._collect(1, 0.0)[1] == [Fault((2, 3), "stuck")]

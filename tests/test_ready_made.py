@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from pipeline.settings import load_study
+from pipeline.settings import load_study, ready_made
 from policies import planners, search_agent
 from policies.agent import act, agent_loss, fresh_memory
 from policies.planners import build_planner
 from policies.search import search
 from stages.explore import fresh_agent
-from stages.settings import Study
+from stages.settings import Study, planned_updates
 from tasks import registry
 from tests import tiny
 
@@ -112,3 +112,10 @@ def test_transfer_has_four_arms_where_there_is_a_model(preset: str, edition: str
     muzero, control = study.variants["muzero"], study.variants["control"]
     assert muzero.training == control.training
     assert (muzero.behaviour, muzero.learning) == (control.behaviour, control.learning)
+
+
+@pytest.mark.parametrize("name", ready_made())
+def test_a_smoke_run_learns_something(name: str) -> None:
+    for variant in load_study(name, "smoke").variants.values():
+        updates = planned_updates(variant.training, variant.transfer.steps)
+        assert updates >= variant.training.updates_per_call
