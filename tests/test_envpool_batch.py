@@ -89,9 +89,11 @@ def test_a_step_after_the_end_is_refused():
 
 def test_a_pool_ends_with_the_last_place_in_it():
     kept: list[weakref.ref[FakePool]] = []
+    there: list[int] = []  # when another was made
 
     def make(*arguments: object) -> FakePool:
         pool = FakePool(*arguments)  # pyright: ignore[reportArgumentType]
+        there.append(sum(other() is not None for other in kept))
         kept.append(weakref.ref(pool))
         return pool
 
@@ -103,9 +105,11 @@ def test_a_pool_ends_with_the_last_place_in_it():
     pools.start({1: Recipe("t", 3)})
     gc.collect()
     assert [pool() is None for pool in kept] == [True, False, False]
+    pools.start({0: Recipe("t", 4), 1: Recipe("t", 5)})
+    assert there == [0, 1, 1, 0], "the old ones went before the new one came"
     pools.drop([0, 1])
     gc.collect()
-    assert [pool() is None for pool in kept] == [True] * 3
+    assert [pool() is None for pool in kept] == [True] * 4
 
 
 def test_what_is_told_of_players_has_an_axis_of_players():
@@ -127,7 +131,7 @@ def test_endings_by_hand():
     assert found["truncated"].tolist() == [False, False, True, False, False]
 
 
-@pytest.mark.parametrize("options", [STATE, TaskOptions(action_repeat=3, episode_length=2)])
+@pytest.mark.parametrize("options", [STATE, TaskOptions(action_repeat=2, episode_length=2)])
 def test_a_batch_gives_what_single_environments_give(
     options: TaskOptions, monkeypatch: pytest.MonkeyPatch
 ):
@@ -187,7 +191,7 @@ def test_faults_cost_the_batch_or_the_one():
             if (actions == 2).any():
                 raise ValueError("the gripper is stuck")
             rows = super().step(pools, indices, actions)
-            rows["state"][actions == 1] = np.nan
+            rows["state"][actions == 1, 0] = np.nan
             return rows
 
     spec = counting_spec(STATE)
@@ -195,6 +199,9 @@ def test_faults_cost_the_batch_or_the_one():
     batch.run(None, {0: 4, 1: 4, 2: 4})
     _, (fault,) = batch.run(np.array([0, 1, 0]), {})
     assert (fault.indices, fault.cause) == ((1,), "state is not a finite number")
+    _, (fault,) = batch.run(np.array([0, 0, 0]), {})
+    assert "environment 1 was not started" in fault.cause
+    batch.run(None, {0: 4, 2: 4})
     batch.run(None, {1: 4})
     _, (fault,) = batch.run(np.array([0, 0, 2]), {})
     assert fault.indices == (0, 1, 2)
