@@ -15,7 +15,7 @@ from gymnasium.spaces import Dict, Discrete
 
 from tasks.adapters import image_space
 from tasks.contract import SpecExtras
-from tasks.envpool_pools import Recipe, Seen
+from tasks.envpool_pools import Pools, Recipe, Seen
 from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -67,6 +67,9 @@ class AtariTask(EnvPoolTask):
             "success": np.zeros(len(indices), bool),
             **endings(seen, self.episode_length, over=seen["info.terminated"] > 0),
         }
+
+    def frames(self, pools: Pools, indices: Sequence[int]) -> np.ndarray:
+        return pools.render(indices)
 
 
 SUITE = Suite(

@@ -1,7 +1,7 @@
 """`dm_control_envpool`: three tasks of the DeepMind Control Suite, stepped by EnvPool.
 
 Names, states, rewards and lengths are those of `dm_control`; EnvPool's are a reimplementation in
-C++, with its own draws of starts. States only.
+C++, with its own draws of starts. States only, and no videos (see `tasks.metaworld_envpool`).
 """
 
 from collections.abc import Sequence
@@ -75,14 +75,7 @@ class ControlTask(EnvPoolTask):
 
     def recipe(self, seed: int) -> Recipe:
         """The start is the only thing that is drawn."""
-        config = (
-            *(("render_mode", "rgb_array"), ("render_camera_id", 0)),
-            *(
-                ("render_width", self.options.video_size),
-                ("render_height", self.options.video_size),
-            ),
-        )
-        return Recipe(self._kind.id, int(np.random.default_rng(seed).integers(SEEDS)), config)
+        return Recipe(self._kind.id, int(np.random.default_rng(seed).integers(SEEDS)))
 
     def read(self, seen: Seen, indices: Sequence[int]) -> Rows:
         rows = len(indices)

@@ -55,8 +55,12 @@ class EnvPoolTask(abc.ABC):
         return self.read(pools.step(indices, actions), indices)
 
     def frames(self, pools: Pools, indices: Sequence[int]) -> np.ndarray:
-        """Pictures for videos, uint8 [n, video_size, video_size, 3]."""
-        return scaled(pools.render(indices), self.options.video_size)
+        """Pictures for videos, uint8 [n, video_size, video_size, 3].
+
+        Raises:
+            RuntimeError: there are none.
+        """
+        raise RuntimeError("EnvPool draws no pictures of it")
 
     def _told(self, pools: Pools, recipes: Mapping[int, Recipe]) -> Seen:
         """Start, and say what is missing where a part of EnvPool cannot be loaded.

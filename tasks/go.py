@@ -32,7 +32,7 @@ PLANES = 17
 PASS = SIDE * SIDE
 MOVES = 2 * SIDE * SIDE
 AGENT = 0  # of EnvPool's two players
-COLOURS = ((196, 148, 84), (20, 20, 20), (240, 240, 240))  # the board, black, white
+LOOKS = (((196, 148, 84), 1.0), ((20, 20, 20), 0.8), ((240, 240, 240), 0.8))  # board and stones
 
 
 class GoTask(EnvPoolTask):
@@ -72,14 +72,14 @@ class GoTask(EnvPoolTask):
         if "state" in self.options.observe:
             rows["state"] = flat(np.moveaxis(seen["obs"][:, AGENT], -1, 1))
         if "image" in self.options.observe:
-            rows["image"] = paint(board_planes(seen), COLOURS, self.options.image_size)
+            rows["image"] = paint(board_planes(seen), LOOKS, self.options.image_size)
         self._legal |= dict(zip(indices, rows[MASK], strict=True))
         reward = seen["reward"][:, AGENT]
         rows |= {"reward": reward, "success": reward > 0}
         return rows | {"terminated": seen["done"], "truncated": np.zeros(len(indices), bool)}
 
     def frames(self, pools: Pools, indices: Sequence[int]) -> np.ndarray:
-        return paint(board_planes(pools.last(indices)), COLOURS, self.options.video_size)
+        return paint(board_planes(pools.last(indices)), LOOKS, self.options.video_size)
 
     def _answered(self, pools: Pools, indices: Sequence[int], seen: Seen) -> Seen:
         """With the opponent's move wherever it is its turn."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FLOOR = (24, 26, 34)
-Colour = tuple[int, int, int]
+Look = tuple[tuple[int, int, int], float]  # a colour, and the share of a cell's side it covers
 
 
 def marks(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -32,16 +32,23 @@ def flat(planes: np.ndarray) -> np.ndarray:
     return planes.reshape(len(planes), -1).astype(np.float32)
 
 
-def paint(planes: np.ndarray, colours: Sequence[Colour], size: int) -> np.ndarray:
+def paint(planes: np.ndarray, looks: Sequence[Look], size: int) -> np.ndarray:
     """Pictures of planes [n, P, H, W], the later over the earlier: uint8 [n, size, size, 3].
 
-    A cell is as many pixels wide as its share of the side, rounded; at less than a pixel per cell
-    some are not to be seen.
+    What covers a part of its cell leaves to be seen what it stands on. At a pixel per cell or less
+    some cells are lost.
     """
-    height, width = planes.shape[-2:]
-    rows = ((np.arange(size) + 0.5) * height / size).astype(int)
-    columns = ((np.arange(size) + 0.5) * width / size).astype(int)
-    table = np.array([FLOOR, *colours], np.uint8)
-    order = np.arange(1, planes.shape[1] + 1).reshape(1, -1, 1, 1)
-    top = (planes.astype(bool) * order).max(1)  # the last plane that has something there
-    return table[top[:, rows[:, None], columns]]
+    rows, row_offset = _cells(size, planes.shape[2])
+    columns, column_offset = _cells(size, planes.shape[3])
+    offset = np.maximum(row_offset[:, None], column_offset)
+    frames = np.full((len(planes), size, size, 3), FLOOR, np.uint8)
+    for plane, (colour, share) in zip(np.moveaxis(planes, 1, 0), looks, strict=True):
+        there = plane[:, rows[:, None], columns].astype(bool)
+        frames[there & (offset <= share / 2)] = colour
+    return frames
+
+
+def _cells(size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel along a side its cell, and how far it is from that cell's middle, in cells."""
+    place = (np.arange(size) + 0.5) * cells / size
+    return place.astype(int), np.abs(place % 1 - 0.5)

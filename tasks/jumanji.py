@@ -36,12 +36,14 @@ from tasks.adapters import mask_space, observation_space
 from tasks.contract import MASK, SpecExtras, TaskError
 from tasks.envpool_pools import Pools, Recipe, Seen
 from tasks.envpool_task import SEEDS, EnvPoolTask, Rows, endings, missing, single
-from tasks.grid_planes import Colour, flat, marks, paint
+from tasks.grid_planes import Look, flat, marks, paint
 from tasks.settings import MOST_LEVELS, TaskOptions
 from tasks.suite import Suite
 
-WALL, TARGET, BOX, PLAYER = (92, 104, 132), (64, 190, 110), (205, 133, 63), (90, 170, 255)
-PELLET, POWER_UP, GHOST, FRIGHTENED = (240, 200, 80), (255, 140, 0), (226, 72, 72), (150, 120, 255)
+WALL, TARGET = ((92, 104, 132), 1.0), ((64, 190, 110), 1.0)
+BOX, PLAYER = ((205, 133, 63), 0.7), ((90, 170, 255), 0.7)
+PELLET, POWER_UP = ((240, 200, 80), 0.6), ((255, 140, 0), 0.7)
+GHOST, FRIGHTENED = ((226, 72, 72), 0.9), ((150, 120, 255), 0.9)
 SOKOBAN_LEVELS = 1000
 SOKOBAN_TRAINING = 500  # the first ones; the rest are never trained on
 FRIGHT = 30  # steps
@@ -59,7 +61,7 @@ class Game:
     choices: int
     shape: tuple[int, int]
     planes: Callable[[Seen], np.ndarray]  # bool [n, P, H, W]
-    colours: tuple[Colour, ...]  # of each plane
+    looks: tuple[Look, ...]  # of each plane
     won: Callable[[Seen], np.ndarray]  # bool [n]
     scalars: Callable[[Seen], np.ndarray] | None = None  # float32 [n, k], after the planes
 
@@ -136,7 +138,7 @@ class JumanjiTask(EnvPoolTask):
         self._task, self._game = task, GAMES[task]
         _check(task, options)
         game = self._game
-        size = len(game.colours) * game.shape[0] * game.shape[1] + (game.scalars is not None)
+        size = len(game.looks) * game.shape[0] * game.shape[1] + (game.scalars is not None)
         spaces = observation_space(options, size).spaces
         mask = {MASK: mask_space(game.choices)} if task in MASKED else {}
         self.observation_space = Dict({**spaces, **mask})
@@ -166,7 +168,7 @@ class JumanjiTask(EnvPoolTask):
             more = [] if self._game.scalars is None else [self._game.scalars(seen)]
             rows["state"] = np.concatenate([flat(planes), *more], axis=1, dtype=np.float32)
         if "image" in self.options.observe:
-            rows["image"] = paint(planes, self._game.colours, self.options.image_size)
+            rows["image"] = paint(planes, self._game.looks, self.options.image_size)
         if self._task in MASKED:
             rows[MASK] = allowed(seen["obs.action_mask"])
         won = self._game.won(seen)
@@ -175,7 +177,7 @@ class JumanjiTask(EnvPoolTask):
 
     def frames(self, pools: Pools, indices: Sequence[int]) -> np.ndarray:
         planes = self._game.planes(pools.last(indices))
-        return paint(planes, self._game.colours, self.options.video_size)
+        return paint(planes, self._game.looks, self.options.video_size)
 
 
 def allowed(mask: np.ndarray) -> np.ndarray:

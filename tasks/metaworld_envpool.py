@@ -3,7 +3,8 @@
 The tasks, splits, states, rewards and lengths are those of `metaworld`, reimplemented in C++ after
 metaworld 3.0.0; its Python rewards are most of a step there. What differs: an episode's placement
 and goal are drawn by its seed without end, not from 50 of them, so there are no `:test-goals`; no
-scripted policy; states only.
+scripted policy; states only, and no videos, since drawing ends the process where the system has
+another OpenGL than the one that EnvPool brings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,14 +53,7 @@ class MetaWorldTask(EnvPoolTask):
         """One of the tasks, and all that the simulator draws."""
         random = np.random.default_rng(seed)
         task = self._tasks[int(random.integers(len(self._tasks)))]
-        config = (
-            ("partially_observable", self.options.goals == "hidden"),
-            *(("render_mode", "rgb_array"), ("render_camera_id", -1)),
-            *(
-                ("render_width", self.options.video_size),
-                ("render_height", self.options.video_size),
-            ),
-        )
+        config = (("partially_observable", self.options.goals == "hidden"),)
         return Recipe(name_of(task), int(random.integers(SEEDS)), config)
 
     def start(self, pools: Pools, seeds: Mapping[int, int]) -> Rows:

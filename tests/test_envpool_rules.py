@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tasks import dm_control, go, jumanji, metaworld_envpool, procgen
+from tasks import dm_control, dm_control_envpool, go, jumanji, metaworld_envpool, procgen
 from tasks.contract import TaskError
 from tasks.envpool_pools import Pools, Recipe, Seen
 from tasks.go_opponent import BLACK, EMPTY, WHITE, eyes, lead, reply
@@ -26,14 +26,17 @@ def test_marks_by_hand():
 def test_a_picture_by_hand():
     planes = np.zeros((1, 2, 2, 4), bool)
     planes[0, 0, 0, :2] = True
-    planes[0, 1, 0, 1] = True  # over it
+    planes[0, 1, 0, 1] = True  # over it, in the middle half
     red, green = (255, 0, 0), (0, 255, 0)
-    found = paint(planes, (red, green), 4)
-    assert found.shape == (1, 4, 4, 3)
+    found = paint(planes, ((red, 1.0), (green, 0.5)), 16)
+    assert found.shape == (1, 16, 16, 3)
     assert found.dtype == np.uint8
-    for row in (0, 1):
-        assert found[0, row].tolist() == [list(red), list(green), list(FLOOR), list(FLOOR)]
-    assert (found[0, 2:] == FLOOR).all()
+    r, g, f = list(red), list(green), list(FLOOR)
+    assert found[0, 0].tolist() == [r] * 8 + [f] * 8
+    for row in range(2, 6):  # a cell is eight pixels high and four wide
+        assert found[0, row].tolist() == [r] * 5 + [g] * 2 + [r] + [f] * 8
+    assert found[0, 6].tolist() == [r] * 8 + [f] * 8
+    assert (found[0, 8:] == FLOOR).all()
     assert flat(planes).tolist() == [[1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]]
 
 
@@ -67,7 +70,7 @@ def test_a_maze_by_hand():
         ((62, 54), jumanji.TARGET),
         ((3, 17), jumanji.PLAYER),
     ):
-        assert tuple(rows["image"][0][at]) == colour
+        assert tuple(rows["image"][0][at]) == colour[0]
     boxed_in = task.read(maze_seen(**{"obs.action_mask": [False] * 4}), [0])
     assert boxed_in["mask"].all()
     for elapsed, reward, ends in ((7, 1, (1, 0, 1)), (100, 1, (1, 0, 1)), (100, 0, (0, 1, 0))):
@@ -199,9 +202,7 @@ def test_meta_world_by_hand():
 
 
 def test_the_control_tasks_are_those_of_the_other_suite():
-    from tasks.dm_control_envpool import SUITE
-
-    assert set(SUITE.tasks) <= set(dm_control.TASKS)
+    assert set(dm_control_envpool.SUITE.tasks) <= set(dm_control.TASKS)
 
 
 def board(*rows: str) -> np.ndarray:
@@ -307,3 +308,14 @@ def test_pac_man_needs_the_version_that_has_its_game(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(jumanji, "version", lambda package, found=version: found)
         assert ("1.2.7 or later" in jumanji.lacking("pac_man")) == lacks
     assert jumanji.lacking("maze") == ""
+
+
+def test_what_mujoco_draws_in_envpool_is_never_asked_for():
+    """Its OpenGL ends the process that asks, where it does not fit the system's."""
+    for task in (
+        metaworld_envpool.MetaWorldTask("reach", "", STATE),
+        dm_control_envpool.ControlTask("cheetah-run", "", STATE),
+    ):
+        assert not any("render" in name for name, _ in task.recipe(0).config)
+        with pytest.raises(RuntimeError, match="draws no pictures"):
+            task.frames(Pools(1), [0])
