@@ -2,9 +2,12 @@
 
     .venv/bin/python benchmarks/stepping.py
     .venv/bin/python benchmarks/stepping.py --tasks robodesk/push_green crafter/reward --workers 2
+    .venv/bin/python benchmarks/stepping.py --tasks metaworld/reach --beside metaworld_envpool
 
-State observations, random actions, eight environments. The two ways are measured by turns, so that
-what else the machine does weighs on both; the ratio is that of the medians.
+State observations, random actions, eight environments. The ways are measured by turns, so that
+what else the machine does weighs on all; the ratios are those of the medians. `--beside SUITE` also
+steps the tasks of the same names in another suite, in this process, and compares them with the
+workers. Resets are part of it, and so is what EnvPool needs to begin an episode.
 """
 
 import argparse
@@ -13,7 +16,6 @@ import time
 
 import numpy as np
 
-from tasks import registry
 from tasks.contract import ActionSpec, VectorTasks
 from tasks.settings import TaskOptions
 from tasks.vector import make_vector
@@ -55,24 +57,35 @@ def main() -> None:
     parser.add_argument("--environments", type=int, default=8, help="environments in all")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one turn")
     parser.add_argument("--turns", type=int, default=5, help="turns of each way")
+    parser.add_argument("--beside", help="another suite with tasks of the same names")
     given = parser.parse_args()
-    print(f"{'task':28} {'one process':>12} {f'{given.workers} workers':>12} {'ratio':>6}")
+    labels = ["one process", f"{given.workers} workers", "ratio"]
+    labels += [given.beside, "to workers"] if given.beside else []
+    print(f"{'task':28}", *(f"{label:>18}" for label in labels))
     for name in given.tasks:
-        options = TaskOptions(observe=("state",))
-        action = registry.spec(name, options).action
-        seeds = list(range(given.environments))
-        ways = [make_vector(name, options, seeds, workers, 60.0) for workers in (0, given.workers)]
-        rates: list[list[float]] = [[], []]
-        for vector in ways:
-            vector.reset()
-            rate(vector, action, given.seconds / 4)
-        for _ in range(given.turns):
-            for vector, found in zip(ways, rates, strict=True):
-                found.append(rate(vector, action, given.seconds))
-        for vector in ways:
-            vector.close()
-        one, more = map(statistics.median, rates)
-        print(f"{name:28} {one:12.0f} {more:12.0f} {more / one:6.2f}", flush=True)
+        ways = [(name, 0), (name, given.workers)]
+        if given.beside:
+            ways.append((f"{given.beside}/{name.partition('/')[2]}", 0))
+        one, more, *beside = medians(ways, given.environments, given.seconds, given.turns)
+        cells = [f"{one:18.0f}", f"{more:18.0f}", f"{more / one:18.2f}"]
+        cells += [cell for rate in beside for cell in (f"{rate:18.0f}", f"{rate / more:18.2f}")]
+        print(f"{name:28}", *cells, flush=True)
+
+
+def medians(
+    ways: list[tuple[str, int]], environments: int, seconds: float, turns: int
+) -> list[float]:
+    """Env steps per second of each way, a task and a number of workers; measured by turns."""
+    options = TaskOptions(observe=("state",))
+    seeds = list(range(environments))
+    vectors = [make_vector(name, options, seeds, workers, 60.0) for name, workers in ways]
+    for vector in vectors:
+        vector.reset()
+        rate(vector, vector.spec.action, seconds / 4)
+    found = [[rate(v, v.spec.action, seconds) for v in vectors] for _ in range(turns)]
+    for vector in vectors:
+        vector.close()
+    return [statistics.median(rates) for rates in zip(*found, strict=True)]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, devices, GL, video and the cache."""
-    return [_python(), _devices(), *_gl(), _video(), _cache(), _tasks()]
+    """Look at Python, devices, GL, video, the cache, and the suites with what they need."""
+    return [_python(), _devices(), *_gl(), _video(), _cache(), _tasks(), *_envpool()]
 
 
 def as_json(findings: list[Finding]) -> dict[str, Any]:
@@ -123,6 +124,24 @@ def _tasks() -> Finding:
     except ImportError as error:
         return Finding("tasks", False, str(error), "run `make setup` again")
     return Finding("tasks", True, ", ".join(f"{name} {number}" for name, number in count.items()))
+
+
+def _envpool() -> list[Finding]:
+    """The extra that some suites need, and the library that one of them needs on top."""
+    from tasks import registry
+
+    suites = ", ".join(name for name, suite in registry.suites().items() if suite.envpool)
+    if find_spec("envpool") is None:
+        advice = f"only {suites} need it: pip install 'craik[envpool]'"
+        return [Finding("EnvPool", False, "not installed", advice)]
+    ok, answer = _probe("import envpool; print(envpool.__version__)")
+    if not ok:
+        return [Finding("EnvPool", False, answer, "pip install --force-reinstall envpool")]
+    found = [Finding("EnvPool", True, f"{answer}: {suites}")]
+    ok, answer = _probe("import envpool.procgen; print('loads')")
+    if not ok:
+        found.append(Finding("Qt for procgen", False, answer, "apt-get install libqt5gui5"))
+    return found
 
 
 def usable(findings: list[Finding]) -> bool:

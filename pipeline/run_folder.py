@@ -43,6 +43,7 @@ _PACKAGES = (
     "robodesk",
     "crafter",
     "gymnasium",
+    "envpool",
 )
 
 

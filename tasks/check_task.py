@@ -44,8 +44,12 @@ def check(name: str, options: TaskOptions, steps: int = STEPS) -> list[Row]:
     """Run every check of the contract on one task.
 
     Each check is a row; where the task cannot even be built or stepped, that row is the last.
+
+    Raises:
+        TaskError: the task needs a package that is not installed.
     """
     options = registry.plain(options)
+    registry.check_installed(name)  # a mistake, not a finding
     try:
         registry.check(name)
         spec = registry.spec(name, options)

@@ -60,7 +60,6 @@ class Group:
         self._name, self._options, self._spec = name, options, spec
         self._envs: list[gymnasium.Env | None] = [None] * number
         self._keys = tuple(spec.arrays)
-        self._float_keys = [key for key, a in spec.arrays.items() if a.dtype.startswith("float")]
         self._progress = progress if progress is not None else bytearray(1)
 
     def run(
@@ -149,16 +148,8 @@ class Group:
 
     def _not_finite(self, rows: Rows, known: set[int]) -> list[Fault]:
         """Abandon the environments whose rows hold infinities or not-a-numbers."""
-        faults = []
-        for key in ("reward", *self._float_keys):
-            finite = np.isfinite(rows[key])
-            if finite.all():
-                continue
-            for index in np.flatnonzero(~finite.reshape(len(finite), -1).all(1)).tolist():
-                if index not in known:
-                    known.add(index)
-                    faults.append(self._abandon(index, f"{key} is not a finite number"))
-        return faults
+        found = not_finite(rows, self._spec).items()
+        return [self._abandon(index, cause) for index, cause in found if index not in known]
 
     def _abandon(self, index: int, cause: str) -> Fault:
         self._drop(index)
@@ -169,6 +160,19 @@ class Group:
         if env is not None:
             with contextlib.suppress(Exception):  # it may be broken already
                 env.close()
+
+
+def not_finite(rows: Rows, spec: TaskSpec) -> dict[int, str]:
+    """The environments whose rows hold infinities or not-a-numbers, and what does."""
+    floats = [key for key, array in spec.arrays.items() if array.dtype.startswith("float")]
+    found: dict[int, str] = {}
+    for key in ("reward", *floats):
+        finite = np.isfinite(rows[key])
+        if finite.all():
+            continue
+        for index in np.flatnonzero(~finite.reshape(len(finite), -1).all(1)).tolist():
+            found.setdefault(index, f"{key} is not a finite number")
+    return found
 
 
 def told(error: BaseException) -> str:

@@ -146,7 +146,7 @@ SUITE = Suite(
     description="pellets, an exit and a ghost between walls, by level seed; fast, our own",
     tasks={name: kind.description for name, kind in KINDS.items()},
     variants=tuple(SIZES),
-    levels=True,
+    levels=tuple(KINDS),
     make=Maze,
     pure=_pure,
 )

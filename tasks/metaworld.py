@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks import adapters
 from tasks.contract import SpecExtras
+from tasks.metaworld_space import ACTIONS, CONTROL_HZ, EPISODE_LENGTH, OBJECT, STATE_SIZE
 from tasks.metaworld_splits import GOAL_SETS, GOALS, GOALS_SEED, MIXES, SPLITS, TASKS, GoalSet
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -21,9 +22,6 @@ from tasks.suite import Suite
 if TYPE_CHECKING:
     from tasks.metaworld_scene import Scene
 
-ACTIONS = 4
-CONTROL_HZ = 80.0
-OBJECT = "object"
 OPEN_SCENES = 4  # simulators a mix keeps, of 25 MB each; building one again takes 0.03 s
 
 
@@ -46,11 +44,9 @@ class MetaWorldEnv(gymnasium.Env):
         self._scenes: OrderedDict[str, Scene] = OrderedDict()
         self._scene: Scene | None = None
         log = {"log/position": 3, "log/moved": 1}
-        self.observation_space = adapters.observation_space(
-            options, metaworld_scene.STATE_SIZE, log
-        )
+        self.observation_space = adapters.observation_space(options, STATE_SIZE, log)
         self.action_space = adapters.action_space(ACTIONS)
-        self.episode_length = metaworld_scene.EPISODE_LENGTH
+        self.episode_length = EPISODE_LENGTH
         self.spec_extras = SpecExtras(
             metric="success",
             objects=(OBJECT,),

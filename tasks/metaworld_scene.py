@@ -11,16 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from tasks.metaworld_space import MOVED, STATE_SIZE, objects, position
 from tasks.metaworld_splits import GOAL_SETS, GOALS_SEED, GoalSet
 from tasks.rendering import Frames, fast
 from tasks.settings import TaskOptions
 
-STATE_SIZE = 39  # hand, gripper and objects now (18) and one step before (18), goal (3)
-EPISODE_LENGTH = 500
 CAMERA = "corner2"
 CAMERA_POSITION = (0.75, 0.075, 0.7)  # nearer than the package's, as in MWM and TD-MPC2
-MOVED = 0.02  # m from where the object was at the reset
-WORKSPACE = np.array([[-0.525, 0.348, -0.0525], [0.525, 1.025, 0.7]])  # the package's hand space
 
 mujoco: Any = importlib.import_module("mujoco")
 
@@ -100,8 +97,7 @@ class Scene:
 
     def position(self) -> np.ndarray:
         """The hand in its space: float32 [3] in [0, 1]."""
-        low, high = WORKSPACE
-        return np.clip((self._full[:3] - low) / (high - low), 0, 1).astype(np.float32)
+        return position(self._full)
 
     def moved(self) -> np.ndarray:
         """1 if the task's object, or its second one, moved in this episode: float32 [1]."""
@@ -137,7 +133,7 @@ class Scene:
 
     def _objects(self) -> np.ndarray:
         """Positions of the first and the second object (zeros where there is none): [2, 3]."""
-        return np.stack([self._full[4:7], self._full[11:14]])
+        return objects(self._full)
 
     def close(self) -> None:
         """Release GL contexts and the simulator."""

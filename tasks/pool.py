@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from tasks.contract import TaskSpec
-from tasks.group import Fault, Group, Replay, Rows, empty_rows
+from tasks.envpool_group import make_group
+from tasks.group import Fault, Replay, Rows, empty_rows
 from tasks.settings import TaskOptions
 from tasks.worker import Worker, WorkerLost
 
@@ -37,7 +38,7 @@ class InProcess:
     """
 
     def __init__(self, name: str, options: TaskOptions, spec: TaskSpec, number: int) -> None:
-        self._group = Group(name, options, spec, number)
+        self._group = make_group(name, options, spec, number)
         self._step_draws = "image" in options.observe
 
     def run(
@@ -165,7 +166,7 @@ class Pool:
             first = slots.start + min(blamed, len(slots) - 1)
             others = tuple(slot for slot in slots if slot != first)
             return None, [Fault((first, *others), f"worker {index} {cause}")]
-        return rows, [Fault((slots.start + f.indices[0],), f.cause) for f in faults]
+        return rows, [Fault(tuple(slots.start + i for i in f.indices), f.cause) for f in faults]
 
     def _join(self, parts: list[Rows | None]) -> Rows:
         """Rows of the whole batch; zeros where a worker gave none."""

@@ -20,6 +20,7 @@ from gymnasium.spaces import Discrete
 
 from tasks import adapters, factories
 from tasks.contract import PureTask, SpecExtras, TaskError, TaskSpec, spec_of
+from tasks.envpool_task import EnvPoolTask
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 from tasks.suite import Suite
@@ -32,6 +33,12 @@ SUITES = {
     "metaworld": "tasks.metaworld",
     "dm_control": "tasks.dm_control",
     "maze": "tasks.maze",
+    "procgen": "tasks.procgen",
+    "atari": "tasks.atari",
+    "jumanji": "tasks.jumanji",
+    "go": "tasks.go",
+    "metaworld_envpool": "tasks.metaworld_envpool",
+    "dm_control_envpool": "tasks.dm_control_envpool",
 }
 
 _TRIED_STEPS = 3  # of a user's own task, before anything else is done with it
@@ -138,11 +145,17 @@ def make(name: str, options: TaskOptions) -> gymnasium.Env:
     """Build one environment that follows `tasks.contract`, with action repeat and length cap.
 
     Raises:
-        TaskError: the name is unknown, the task cannot follow the contract as asked, or it has no
-            levels and `options.levels` asks for some.
+        TaskError: the name is unknown, its package is not installed, the task cannot follow the
+            contract as asked, or it has no levels and `options.levels` asks for some.
     """
     check(name)
+    check_installed(name)
+    return _build(name, options)
+
+
+def _build(name: str, options: TaskOptions) -> gymnasium.Env:
     _check_levels(name, options)
+    _check_observes(name, options)
     choose_gl()  # before any simulator is imported: MuJoCo reads MUJOCO_GL only then
     options = plain(options)
     parts = parse(name)
@@ -159,8 +172,32 @@ def make(name: str, options: TaskOptions) -> gymnasium.Env:
     return adapters.limit(env, options)
 
 
+def envpool_task(name: str, options: TaskOptions) -> EnvPoolTask | None:
+    """The rules of a task that EnvPool steps, for one batch; None where something else does."""
+    parts = parse(name)
+    suite = _suite(parts.head) if parts.kind == "suite" else None
+    if suite is None or suite.envpool is None:
+        return None
+    variant = parts.variant or default_variant(suite)
+    return suite.envpool(parts.tail, variant, plain(options))
+
+
+def check_installed(name: str) -> None:
+    """Say what to install where a task of ours needs an extra. Others are built, or fail to be.
+
+    Raises:
+        TaskError: something is missing.
+    """
+    parts = parse(name)
+    suite = _suite(parts.head) if parts.kind == "suite" and parts.head in SUITES else None
+    if suite is not None and suite.missing is not None and (what := suite.missing(parts.tail)):
+        raise TaskError(f"task {name!r} needs {what}")
+
+
 def spec(name: str, options: TaskOptions) -> TaskSpec:
     """Describe a task. It is built once, without rendering, and the answer is kept.
+
+    A task of ours that needs an extra can be described without it.
 
     Raises:
         TaskError: as `make`.
@@ -183,10 +220,13 @@ def extras(name: str, options: TaskOptions) -> SpecExtras:
 def try_out(name: str, options: TaskOptions) -> None:
     """Take a user's own task through its first steps, so that what fails at once is told at once.
 
+    Of ours it is only asked whether they are installed.
+
     Raises:
         TaskError: as `make`; or it fails, or its observations are not those that its space says.
     """
     if parse(name).kind == "suite":
+        check_installed(name)
         return
     env = make(name, options)
     action = 0 if isinstance(env.action_space, Discrete) else np.zeros(env.action_space.shape or ())
@@ -233,7 +273,8 @@ def unseen(options: TaskOptions) -> TaskOptions:
 
 @functools.lru_cache(maxsize=256)
 def _spec(name: str, options: TaskOptions) -> TaskSpec:
-    env = make(name, options)
+    check(name)
+    env = _build(name, options)
     try:
         return spec_of(name, env, getattr(env, "episode_length", None))
     finally:
@@ -274,13 +315,26 @@ def _check_suite_task(name: str, parts: Name) -> None:
 
 def _check_levels(name: str, options: TaskOptions) -> None:
     parts = parse(name)
-    if options.levels is None or (parts.kind == "suite" and _suite(parts.head).levels):
+    if options.levels is None:
+        return
+    if parts.kind == "suite" and parts.tail in _suite(parts.head).levels:
         return
     having = ", ".join(suite.name for suite in suites().values() if suite.levels)
     raise TaskError(
         f"task {name!r} has no levels that tasks.levels = {options.levels} could choose from; "
         f"suites with levels: {having}"
     )
+
+
+def _check_observes(name: str, options: TaskOptions) -> None:
+    parts = parse(name)
+    seen = _suite(parts.head).observes if parts.kind == "suite" else options.observe
+    if not set(options.observe) <= set(seen):
+        wanted = ", ".join(f"'{what}'" for what in seen)
+        raise TaskError(
+            f"task {name!r} shows {'pictures' if 'image' in seen else 'states'} only; "
+            f"set tasks.observe = [{wanted}]"
+        )
 
 
 def _known_names() -> list[str]:

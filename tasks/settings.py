@@ -40,8 +40,8 @@ class TaskOptions(Settings):
         default=None,
         ge=1,
         le=MOST_LEVELS,
-        description="Train on so many levels of a procedural suite (maze), evaluate on others; "
-        "none draws from all others in both.",
+        description="Train on so many levels of a procedural suite (maze, procgen, jumanji), "
+        "evaluate on others; none draws from all others in both.",
     )
     rewards: Literal["corrected", "stock"] = Field(
         default="corrected",

@@ -7,10 +7,12 @@ checking a study's names must not build, or even import, a simulator.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import gymnasium
 
 from tasks.contract import PureTask
+from tasks.envpool_task import EnvPoolTask
 from tasks.settings import TaskOptions
 
 
@@ -31,7 +33,12 @@ class Suite:
     tasks: Mapping[str, str]  # task -> what it asks for, in one line
     make: Callable[[str, str, TaskOptions], gymnasium.Env]
     variants: tuple[str, ...] = ()  # the first is the default
-    levels: bool = False  # an episode's level has a seed of its own, as `options.levels` wants it
+    levels: tuple[str, ...] = ()  # tasks whose levels have seeds, as `options.levels` wants it
+    observes: tuple[Literal["state", "image"], ...] = ("state", "image")  # what can be seen of it
+    envpool: Callable[[str, str, TaskOptions], EnvPoolTask] | None = None
+    """(task, variant, options) -> its rules, where EnvPool steps it, which is an extra."""
+    missing: Callable[[str], str] | None = None
+    """task -> what is not installed that it needs, in one line; "" where nothing is missing."""
     pure: Callable[[str, str], PureTask] | None = None
     """(task, variant) -> the task as a pure function of its `state` observations, if it is one."""
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -248,10 +248,11 @@ def make_vector(
         max_faults: faults within a thousand steps after which `TaskFault` is raised.
 
     Raises:
-        TaskError: the task is unknown or does not follow the contract.
+        TaskError: the task is unknown, does not follow the contract, or is not installed.
     """
     options = registry.plain(options)
     spec = registry.spec(name, options)
+    registry.check_installed(name)
     if workers == 0:
         backend: Backend = InProcess(name, options, spec, len(seeds))
     else:

@@ -22,7 +22,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tasks.contract import TaskSpec
-from tasks.group import Group, told
+from tasks.envpool_group import AnyGroup, make_group
+from tasks.group import told
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 
@@ -170,11 +171,11 @@ def main(messages: int, life: int, progress: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     threading.Thread(target=_watch, args=(life,), daemon=True).start()
     connection = Connection(messages)
-    group: Group | None = None
+    group: AnyGroup | None = None
     try:
         name, options, spec, number = connection.recv()
         shared = mmap.mmap(progress, mmap.PAGESIZE)
-        group = Group(name, options, spec, number, shared)
+        group = make_group(name, options, spec, number, shared)
         while True:
             method, arguments = connection.recv()
             connection.send(_answer(group, method, arguments))
@@ -185,7 +186,7 @@ def main(messages: int, life: int, progress: int) -> None:
             group.close()
 
 
-def _answer(group: Group, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+def _answer(group: AnyGroup, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
         return False, getattr(group, method)(*arguments)
     except Exception as error:

@@ -84,7 +84,7 @@ def test_agents_of_real_steps_take_what_their_searches_take() -> None:
         spec = specs_of(study)["desk/reach:dense"]
         return estimates.estimate(study, spec, "transfer", 4_800, False)
 
-    plain, twice, without = row(), row("planning.search.simulations=32"), row(*none)
+    plain, twice, without = row(), row("planning.search.simulations=16"), row(*none)
     assert row("behaviour.imagination_horizon=50") == plain
     searching = plain["seconds"] - without["seconds"]
     assert twice["seconds"] - without["seconds"] == pytest.approx(2 * searching)

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 from pipeline.jobs import build
-from pipeline.settings import load_study
+from pipeline.settings import load_study, ready_made
 from policies import planners, search_agent
 from policies.agent import act, agent_loss, fresh_memory
 from policies.planners import build_planner
 from policies.search import search
 from stages.explore import fresh_agent
-from stages.settings import Study
+from stages.settings import Study, planned_updates
 from tasks import registry
 from tests import tiny
 
@@ -29,6 +29,7 @@ ROLES = {
     "Learn-Data-Eval": (True, True, True),
 }
 PRESETS = pytest.mark.parametrize("preset", ["smoke", "cpu", "paper"])
+EDITIONS = pytest.mark.parametrize("edition", ["", "-envpool"])  # specs need no EnvPool
 
 
 def searches(study: Study, task: str, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, ...]:
@@ -73,8 +74,9 @@ def test_who_searches_when(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @PRESETS
-def test_the_roles_differ_in_planning_alone(preset: str) -> None:
-    study = load_study("planning-roles", preset)
+@EDITIONS
+def test_the_roles_differ_in_planning_alone(preset: str, edition: str) -> None:
+    study = load_study(f"planning-roles{edition}", preset)
     plain = study.variants["One-Step"]
     kinds = {registry.spec(task, plain.tasks).action.kind for task in plain.tasks.transfer}
     assert kinds == {"discrete", "continuous"}
@@ -84,8 +86,9 @@ def test_the_roles_differ_in_planning_alone(preset: str) -> None:
 
 
 @PRESETS
-def test_generalisation_crosses_levels_and_losses(preset: str) -> None:
-    study = load_study("generalisation", preset)
+@EDITIONS
+def test_generalisation_crosses_levels_and_losses(preset: str, edition: str) -> None:
+    study = load_study(f"generalisation{edition}", preset)
     losses = ("spr", "contrastive", "reconstruction")
     cells = set()
     for name, variant in study.variants.items():
@@ -100,8 +103,9 @@ def test_generalisation_crosses_levels_and_losses(preset: str) -> None:
 
 
 @PRESETS
-def test_transfer_has_four_arms_where_there_is_a_model(preset: str) -> None:
-    study = load_study("transfer-muzero", preset)
+@EDITIONS
+def test_transfer_has_four_arms_where_there_is_a_model(preset: str, edition: str) -> None:
+    study = load_study(f"transfer-muzero{edition}", preset)
     kinds = [variant.agent.world_model for variant in study.variants.values()]
     assert kinds == ["rssm", "muzero", "none"]
     arms = {name: set(variant.transfer.arms) for name, variant in study.variants.items()}
@@ -127,3 +131,10 @@ def test_planners_cross_world_models(preset: str) -> None:
     assert crossed == set(every)
     assert {job.task for job in jobs if job.stage == "transfer"} == set(tasks)
     assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)
+
+
+@pytest.mark.parametrize("name", ready_made())
+def test_a_smoke_run_learns_something(name: str) -> None:
+    for variant in load_study(name, "smoke").variants.values():
+        updates = planned_updates(variant.training, variant.transfer.steps)
+        assert updates >= variant.training.updates_per_call

@@ -1,13 +1,16 @@
 """Every registered task keeps the contract; and the check finds tasks that do not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks import registry
 from tasks.check_task import check, problems
+from tasks.contract import TaskError
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
+from tasks.suite import Suite
 from tasks.vector import make_vector
 
 SUITES = registry.suites()
@@ -20,19 +23,45 @@ VARIANTS = [
 OTHERS = ["gymnasium:CartPole-v1", "gymnasium:HalfCheetah-v5"]
 
 
-@pytest.mark.parametrize("name", TASKS + VARIANTS + OTHERS)
+def suite_of(name: str) -> Suite | None:
+    return SUITES.get(name.partition("/")[0])
+
+
+def named(name: str) -> Any:
+    """Of what needs an extra, the first task of a suite with every run, the rest with the slow."""
+    suite = suite_of(name)
+    rest = suite is not None and suite.envpool is not None
+    rest = rest and name not in [f"{suite.name}/{task}" for task in list(suite.tasks)[:1]]
+    return pytest.param(name, marks=[pytest.mark.slow] if rest else [])
+
+
+def options_of(name: str, *observe: Any) -> TaskOptions:
+    """What is to be seen, as far as the suite shows it; skips what is not installed."""
+    suite = suite_of(name)
+    seen = observe if suite is None else [what for what in observe if what in suite.observes]
+    options = TaskOptions(observe=seen or suite.observes)  # pyright: ignore
+    try:
+        registry.check_installed(name)
+    except TaskError as error:
+        pytest.skip(str(error))
+    return options
+
+
+@pytest.mark.parametrize("name", [named(name) for name in TASKS + VARIANTS + OTHERS])
 def test_task_keeps_the_contract(name: str):
-    rows = check(name, TaskOptions())
+    rows = check(name, options_of(name, "state"))
     assert problems(rows) == []
     assert len(rows) > 10
 
 
 @pytest.mark.skipif(choose_gl() is None, reason="no OpenGL back end works here")
 @pytest.mark.parametrize(
-    "name", [f"{s.name}/{next(iter(s.tasks))}" for s in SUITES.values()] + OTHERS[1:]
+    "name",
+    [f"{s.name}/{next(iter(s.tasks))}" for s in SUITES.values() if "image" in s.observes]
+    + OTHERS[1:],
 )
 def test_task_keeps_the_contract_with_pictures(name: str):
-    rows = check(name, TaskOptions(observe=("image", "state")), steps=3)
+    rows = check(name, options_of(name, "image", "state"), steps=3)
     assert problems(rows) == []
 
 
