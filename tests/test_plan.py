@@ -80,11 +80,14 @@ def test_agents_of_real_steps_take_what_their_searches_take() -> None:
 
     def row(*overrides: str) -> dict[str, Any]:
         roles = ("planning.learn=mcts", "planning.collect=mcts", "transfer.steps=4_800")
-        study = load_study("planning-roles", None, (*roles, *overrides)).first
+        sizes = ("training.batch_size=256", "training.batch_length=11", "muzero.unroll=5")
+        pace = ("training.env_steps_per_update=4", "planning.search.simulations=16")
+        asked = (*roles, *sizes, *pace, *overrides)
+        study = load_study("planning-roles", None, asked).first
         spec = specs_of(study)["desk/reach:dense"]
         return estimates.estimate(study, spec, "transfer", 4_800, False)
 
-    plain, twice, without = row(), row("planning.search.simulations=16"), row(*none)
+    plain, twice, without = row(), row("planning.search.simulations=32"), row(*none)
     assert row("behaviour.imagination_horizon=50") == plain
     searching = plain["seconds"] - without["seconds"]
     assert twice["seconds"] - without["seconds"] == pytest.approx(2 * searching)
