@@ -38,8 +38,8 @@ StudyArgument = Annotated[
     str,
     typer.Argument(
         metavar="STUDY",
-        help="A study file, or a ready-made one: desk, desk-full, robodesk, crafter,"
-        " metaworld, metaworld-ml10.",
+        help="A study file, or the name of one in assets/studies: desk, maze, robodesk, crafter,"
+        " metaworld, planning-roles, ... (a wrong name lists them all).",
     ),
 ]
 OutOption = Annotated[

@@ -15,10 +15,11 @@ from stages.expectations import Expectations
 from stages.settings import Study
 from stages.training_loop import environment_seeds
 from tasks import registry
-from tasks.contract import MASK, TaskSpec
+from tasks.contract import MASK, TaskError, TaskSpec
 from tasks.vector import Episode, Vector, make_vector
 
 Chooser = Callable[[Rows, int], np.ndarray]
+ENDLESS = 100_000  # steps in which no episode ends; the longest of a suite, Crafter's, has 10,000
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Examination:
         `expecting` something, with what was expected and what came of it.
 
         With `steps`, so many steps of the batch are taken, whatever ends meanwhile.
+
+        Raises:
+            TaskError: no episode ends.
         """
         rows = self._rows if self._fresh else self.vector.restore(self._start)
         self._fresh = False
@@ -87,11 +91,16 @@ class Examination:
         expectations = Expectations(self.number, self.study.behaviour.discount)
         shares = [len(range(i, self.episodes, self.number)) for i in range(self.number)]
         done: list[list[dict[str, Any]]] = [[] for _ in range(self.number)]
-        count = 0
+        count = ended = 0
         while True:
             finished = all(len(d) >= share for d, share in zip(done, shares, strict=True))
             if count >= steps if steps is not None else finished:
                 break
+            if count - ended >= ENDLESS:
+                raise TaskError(
+                    f"{self.spec.name}: no episode has ended for {ENDLESS:,} steps;"
+                    " set tasks.episode_length"
+                )
             if film is not None:
                 self._shoot(film, rows, done)
             actions = choose(rows, count)
@@ -103,6 +112,7 @@ class Examination:
             count += 1
             expectations.add(rows)
             for record in counter.add(rows):
+                ended = count
                 index = record.pop("environment")
                 if len(done[index]) < shares[index]:
                     name = f"{index}/{seeds[index]}"
