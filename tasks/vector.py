@@ -115,7 +115,8 @@ class Vector:
             return self._backend.render()
         except Exception as error:
             self._drawable = False  # asking again would only repeat the message
-            logger.warning("task %s cannot be drawn: %s", self.spec.name, error)
+            reason = str(error) or type(error).__name__
+            logger.warning("task %s cannot be drawn: %s", self.spec.name, reason)
             return None
 
     def snapshot(self) -> dict[str, Any]:
