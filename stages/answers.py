@@ -5,7 +5,7 @@ intervals do not overlap (stricter than an interval of the difference); an effec
 design when it has at least three seeds and its interval excludes zero. All else is "not shown".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from stages import design
@@ -23,6 +23,7 @@ from tasks.contract import Metric
 
 ENOUGH = 3
 QUESTION = "Which part carried the advantage: the world model, the policy, or both?"
+NOTHING_CARRIED = "Which does better, from nothing?"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Side:
     interval: tuple[float, float] | None
     runs: int
     values: tuple[float, ...] = ()
+
+
+def question(arms: Iterable[Arm]) -> str:
+    """What a study asks, by whether any of its arms carries something."""
+    return QUESTION if any(arm.components for arm in arms) else NOTHING_CARRIED
 
 
 def answer(results: LoopResult, arms: dict[str, Arm]) -> Answer:

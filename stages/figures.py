@@ -205,11 +205,18 @@ def variants(task: str, arm: str, results: Mapping[str, LoopResult], style: Styl
         f"{name} {formats.measured(task.arms[arm].iqm, task.arms[arm].interval, metric)}"
         for name, task in found.items()
     ]
-    alt = f"The arm {arm} on {task} under each variant: {'; '.join(said)}."
+    alt = f"The arm {arm} on {task} under each variant: {'; '.join(said)}. "
     behind = [task.arms[arm] for task in found.values()]
     everyone = [a for r in results.values() if task in r.tasks for a in r.tasks[task].arms.values()]
-    limits = extent([formats.scale(metric) * x for a in everyone for x in _known(a)])
-    plot = rows_plot(rows, unit, {}, limits=limits)
+    told = [task.references for task in found.values()]
+    beside = {
+        REFERENCE_NAMES[name]: formats.scale(metric) * value
+        for name, value in told[0].items()
+        if all(other.get(name) == value for other in told)
+    }
+    reach = [formats.scale(metric) * x for a in everyone for x in _known(a)]
+    plot = rows_plot(rows, unit, beside, limits=extent([*reach, *beside.values()]))
+    alt += _references(next(iter(found.values()))) if beside else ""
     return Figure(arm, plot.render(alt), caption_of(behind, "dots are seeds"))
 
 

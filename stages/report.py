@@ -120,7 +120,7 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         headline=answers.variants_answer(results, loops[0].arms)
         if isinstance(results, VariantResults)
         else views[0].answer,
-        question=answers.QUESTION,
+        question=answers.question(arm for loop in loops for arm in loop.arms.values()),
         views=views,
         variants=variant_figures(results, loops, styles),
         variant_comparisons=getattr(results, "comparisons", []),

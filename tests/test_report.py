@@ -199,6 +199,22 @@ def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     words = plain(report.run(root).read_text())
     assert "Against plain: 1 better, 0 worse, of 1 comparison." in words
     assert "on push_left:sparse, better beats plain" in words
+    assert answers.QUESTION in words
+
+
+def test_variants_of_one_arm_are_asked_which_does_better(tmp_path: Path) -> None:
+    """No variant has an answer of its own, and the references stand in the picture."""
+    root = synthetic_run.write_variants(
+        tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], arms={"scratch": []}, videos=False
+    )
+    text = report.run(root).read_text()
+    words = plain(text)
+    assert answers.NOTHING_CARRIED in words
+    assert answers.QUESTION not in words
+    assert "No answer yet." not in words
+    said = re.search(r"The arm scratch on desk/push_left:sparse under each variant: [^\"]*", text)
+    assert said is not None
+    assert re.search(r"plain .*; better .*\. .*random", said[0])
 
 
 def test_shared_exploration_is_counted_once(tmp_path: Path) -> None:
