@@ -104,7 +104,7 @@ class Limited(gymnasium.Wrapper):
             oracle=None if oracle is None else lambda _: oracle(self.env),
             control_hz=None if rate is None else rate / self._repeat,
             # rows between two decisions are not recorded, but their rewards were summed
-            relabel=extras.relabel if self._repeat == 1 else None,
+            relabel=extras.relabel if self._repeat == 1 or extras.relabels_repeats else None,
         )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:

@@ -60,7 +60,10 @@ class SpecExtras:
     oracle: Callable[[Any], np.ndarray] | None = None  # env -> scripted action for its state
     relabel: Callable[[Rows], np.ndarray] | None = None
     """What the task pays for recorded rows, float32 [N]: one stretch of steps in their order, with
-    the observation's keys, `is_first`, and `action`, taken after each. Needs no simulator."""
+    the observation's keys, `is_first`, and `action`, taken after each."""
+    relabels_repeats: bool = False
+    """Whether it knows of repeated actions and sums what each was paid; else it is told of rows at
+    the simulator's rate alone, and not offered where actions are repeated."""
     places: Callable[[Rows], dict[str, np.ndarray]] | None = None
     """Where things are, by name, [N, k] in metres, as far as observations [N, ...] tell. A place of
     two numbers lies in a plane that can be drawn. Needs no simulator."""

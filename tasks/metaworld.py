@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks import adapters
 from tasks.contract import SpecExtras
+from tasks.metaworld_records import Relabel
 from tasks.metaworld_space import ACTIONS, CONTROL_HZ, EPISODE_LENGTH, OBJECT, STATE_SIZE
 from tasks.metaworld_splits import GOAL_SETS, GOALS, GOALS_SEED, MIXES, SPLITS, TASKS, GoalSet
 from tasks.settings import TaskOptions
@@ -56,7 +57,15 @@ class MetaWorldEnv(gymnasium.Env):
                 "render": options.render,
             },
             control_hz=CONTROL_HZ,
+            relabel=self._relabel(),
+            relabels_repeats=True,
         )
+
+    def _relabel(self) -> Relabel | None:
+        """Of one task whose variations an observation tells apart."""
+        options, one = self._options, len(self._tasks) == 1
+        tells = "state" in options.observe and options.goals == "visible"
+        return Relabel(self._tasks[0], self._goals, options) if one and tells else None
 
     @property
     def scene(self) -> "Scene":

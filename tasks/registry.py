@@ -207,7 +207,7 @@ def spec(name: str, options: TaskOptions) -> TaskSpec:
 
 
 def extras(name: str, options: TaskOptions) -> SpecExtras:
-    """What a task's suite knows beyond its spaces; `relabel` and `places` need no simulator.
+    """What a task's suite knows beyond its spaces; `relabel` and `places` outlive the environment.
 
     Raises:
         TaskError: as `make`.

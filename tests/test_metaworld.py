@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from tasks import registry
+from tasks.contract import TaskError
 from tasks.metaworld import OPEN_SCENES, SUITE, MetaWorldEnv, make
 from tasks.metaworld_splits import MIXES, SPLITS, TASKS
 from tasks.rendering import choose_gl
@@ -206,3 +208,39 @@ def test_learning_from_state_needs_no_opengl() -> None:
         cwd=os.path.dirname(os.path.dirname(__file__)),
     )
     assert (done.stdout.strip(), done.stderr) == ("fine", "")
+
+
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_recorded_episodes_are_paid_as_the_simulator_paid(repeat: int) -> None:
+    name, options = "metaworld/drawer-close", TaskOptions(action_repeat=repeat)
+    env, random = registry.make(name, options), np.random.default_rng(0)
+    relabel = registry.extras(name, options).relabel
+    assert relabel is not None
+    for seed in (0, 5):
+        states, rewards, actions = [env.reset(seed=seed)[0]["state"]], [0.0], []
+        for _ in range(30):
+            actions.append(random.uniform(-1, 1, 4).astype(np.float32))
+            observation, reward, *_ = env.step(actions[-1])
+            states.append(observation["state"])
+            rewards.append(float(reward))
+        rows = {
+            "state": np.stack(states),
+            "action": np.stack([*actions, np.zeros(4, np.float32)]),
+            "is_first": np.arange(31) == 0,
+        }
+        np.testing.assert_allclose(relabel(rows), rewards, rtol=1e-6)
+        assert np.ptp(rewards) > 0.5
+    with pytest.raises(TaskError, match="beginning"):
+        relabel({name: x[1:] for name, x in rows.items()})
+    with pytest.raises(TaskError, match=r"step 4 .* comes out otherwise"):
+        relabel(rows | {"action": np.where(np.arange(31)[:, None] == 3, 0, rows["action"])})
+    other = registry.extras("metaworld/window-open", options).relabel
+    assert other is not None
+    with pytest.raises(TaskError, match="begins as none"):
+        other(rows)
+
+
+def test_what_an_observation_does_not_tell_is_not_paid_again() -> None:
+    assert registry.extras("metaworld/reach", HIDDEN).relabel is None
+    assert registry.extras("metaworld/reach", TaskOptions(observe=("image",))).relabel is None
+    assert registry.extras("metaworld/ml10-train-mix", VISIBLE).relabel is None
