@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 
-from pipeline.errors import StudyError, suggestion
+from pipeline.errors import StudyError, nearest, suggestion
 from pipeline.toml import Key, join_key, show
+from policies.planner_names import LONGEST, PLANNERS, UNITS, parse
 from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
@@ -90,17 +91,43 @@ def _check_parts(study: Study, where: Where) -> None:
             'agents with world_model "rssm" learn values of what they imagine, so the sequences of'
             " their replay have no errors to be drawn by; use 0",
         )
-    for planner in study.evaluate.planners:
-        key = ("evaluate", "planners")
-        if study.evaluate.planners.count(planner) > 1:
-            raise _fail(where, key, planner, "the same planner twice")
-        if model == "none" and planner != "none":
+    _check_planners(study, where)
+
+
+def _check_planners(study: Study, where: Where) -> None:
+    """Whether those that evaluate once more are planners, and each another one."""
+    key, elites = ("evaluate", "planners"), study.planning.elites
+    for name in study.evaluate.planners:
+        try:
+            planner, size = parse(name)
+        except ValueError:
+            raise _fail(where, key, name, f"no such planner; {_planner_meant(name)}") from None
+        if study.evaluate.planners.count(name) > 1:
+            raise _fail(where, key, name, "the same planner twice")
+        if study.agent.world_model == "none" and planner != "none":
             raise _fail(
                 where,
                 key,
-                planner,
+                name,
                 'agent.world_model is "none", so there is no model to plan with; leave it out',
             )
+        if UNITS.get(planner) == "samples" and size is not None and size < elites:
+            least = f"at least {planner}-{elites}"
+            raise _fail(where, key, name, f"planning.elites = {elites} are taken of them; {least}")
+
+
+def _planner_meant(name: str) -> str:
+    """The end of an error line: the nearest name of a planner, with the size that was given."""
+    kind, _, size = name.partition("-")
+    meant = nearest(kind, PLANNERS)
+    if meant is None:
+        return f"valid: {', '.join(PLANNERS)}, or with a size, as in mcts-16"
+    digits = size.lstrip("0")
+    if size and not digits:
+        return f"did you mean none? {meant} of size 0 is the policy alone"
+    if meant != "none" and digits.isdecimal() and len(digits) <= LONGEST:
+        meant = f"{meant}-{digits}"
+    return f"did you mean {meant}?"
 
 
 def _check_sizes(study: Study, where: Where) -> None:

@@ -28,7 +28,7 @@ from jaxtyping import PyTree
 
 from policies import candidates
 from policies.agent import COMPONENTS, Agent
-from policies.settings import Planner
+from policies.planner_names import evaluated
 from policies.slow import SlowAgent
 from stages.explore import HELD_OUT_EPISODES, fresh_agent
 from stages.settings import Study, planned_updates
@@ -78,7 +78,7 @@ def estimate(
     steps: int,
     curious: bool,
     relabelled_updates: int = 0,
-    planner: Planner | None = None,
+    planner: str | None = None,
 ) -> dict[str, Any]:
     """What one job takes.
 
@@ -99,17 +99,18 @@ def estimate(
     parameters = _parameters(agent)
     memory = PROCESS_BYTES + _environments(study, spec, stage)
     if stage == "evaluate":
-        acted = study.evaluate.episodes * (spec.episode_length or 1000)
-        if planner is None:  # before the first update, too
-            acted *= 2
-        else:
-            planning = study.planning.model_copy(update={"evaluate": planner})
+        times = 1 + (planner is None)  # the main one acts before the first update, too
+        times += study.tasks.levels is not None  # and all on the levels of the training
+        acted = times * study.evaluate.episodes * (spec.episode_length or 1000)
+        if planner is not None:
+            planning = evaluated(planner, study.planning)
             study = study.model_copy(update={"planning": planning})
         number = min(study.evaluate.environments, study.evaluate.episodes)
         planning, working = _planning(study, agent, "evaluate", acted, number)
         seconds = acted / EVALUATION_RATE + planning
         memory += 8 * parameters + working
-        disk = EPISODE_BYTES * study.evaluate.episodes if planner else _evaluated(study, spec)
+        disk = times * EPISODE_BYTES * study.evaluate.episodes
+        disk += 0 if planner else _film(study, spec)
         return _row(parameters, 0, memory, disk, seconds)
     training = study.training
     acted = max(0, steps - training.prefill_steps)
@@ -228,13 +229,12 @@ def _replay(study: Study, spec: TaskSpec, steps: int) -> int:
     return (steps // (chunk * streams) + 1) * chunk * streams * _row_bytes(spec)
 
 
-def _evaluated(study: Study, spec: TaskSpec) -> int:
-    """Bytes of `episodes.jsonl` and the film."""
+def _film(study: Study, spec: TaskSpec) -> int:
+    """Bytes of the film of an evaluation."""
     settings = study.evaluate
     films = min(settings.video_episodes, settings.episodes, settings.environments)
     frames = films * min(settings.video_steps, spec.episode_length or settings.video_steps)
-    film = FILM_BYTES * frames * study.tasks.video_size**2
-    return int(2 * EPISODE_BYTES * settings.episodes + film)
+    return int(FILM_BYTES * frames * study.tasks.video_size**2)
 
 
 def _row(parameters: int, updates: int, memory: int, disk: int, seconds: float) -> dict[str, Any]:

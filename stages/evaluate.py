@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from policies.agent import Agent
+from policies.planner_names import evaluated
 from policies.settings import Planner
 from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
-from stages.records import PLANNED, SEEN
+from stages.records import PLANNED, PLANNED_SEEN, SEEN
 from stages.rollout import AgentChooser, Examination, Film
 from stages.settings import Study
 from stages.videos import write_video
@@ -25,14 +26,15 @@ REFERENCES = ("random", "oracle")
 class Inputs:
     """A transfer's folder, or a reference (`random`, `oracle`) in the place of an arm.
 
-    With a `planner` the final agent is evaluated once more, with that planner and nothing else.
+    With a `planner` (a name as in `policies.planner_names`) the final agent is evaluated once more,
+    with that planner and nothing else.
     """
 
     task: str
     arm: str
     seed: int
     transfer: Path | None = None
-    planner: Planner | None = None
+    planner: str | None = None
 
 
 def run(study: Study, inputs: Inputs, folder: Path) -> Path:
@@ -50,6 +52,8 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     else:
         labels = {"start": "start", "checkpoint": "final"}
     planner = inputs.planner or study.evaluated_by(inputs.arm)
+    study = study.model_copy(update={"planning": evaluated(planner, study.planning)})
+    acting = study.planning.evaluate
     episodes = study.evaluate.episodes
     exam = Examination(study, inputs.task, spec, "evaluate", episodes)
     rows: list[dict[str, Any]] = []
@@ -62,15 +66,16 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         else:
             for which, label in labels.items():
                 agent = load_agent(study, spec, inputs, which)
-                records = exam.run(_chooser(exam, agent, inputs, planner))
+                records = exam.run(_chooser(exam, agent, inputs, acting))
                 rows += _rows(spec, inputs, label, planner, records)
                 progress.show(len(rows))
     finally:
         exam.close()
+    if agent is not None and study.tasks.levels is not None:
+        records = _on_seen_levels(study, spec, inputs, agent)
+        label = SEEN if inputs.planner is None else PLANNED_SEEN
+        rows += _rows(spec, inputs, label, planner, records)
     if inputs.planner is None:
-        if agent is not None and study.tasks.levels is not None:
-            records = _on_seen_levels(study, spec, inputs, agent)
-            rows += _rows(spec, inputs, SEEN, planner, records)
         _film(study, spec, inputs, agent, folder)
     write_lines(folder / "episodes.jsonl", rows)
     progress.show(progress.total)
@@ -114,7 +119,7 @@ def _on_seen_levels(
     episodes = study.evaluate.episodes
     exam = Examination(study, inputs.task, spec, "evaluate", episodes, seen=True)
     try:
-        return exam.run(_chooser(exam, agent, inputs, study.evaluated_by(inputs.arm)))
+        return exam.run(_chooser(exam, agent, inputs, study.planning.evaluate))
     finally:
         exam.close()
 
@@ -131,7 +136,7 @@ def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, fol
         if agent is None:
             choose = getattr(exam, f"{inputs.arm}_chooser")()
         else:
-            choose = _chooser(exam, agent, inputs, study.evaluated_by(inputs.arm))
+            choose = _chooser(exam, agent, inputs, study.planning.evaluate)
         exam.run(choose, film, steps=min(settings.video_steps, spec.episode_length or 10**6))
     finally:
         exam.close()

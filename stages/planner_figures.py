@@ -38,7 +38,7 @@ def by_planner(task: str, result: TaskResult, looks: Mapping[str, Style]) -> lis
 
 
 def _values(task: str, name: str, arm: ArmResult, metric: Metric, look: Style) -> Figure:
-    factor, sign = formats.scale(metric), formats.sign(metric)
+    factor = formats.scale(metric)
     rows, said = [], []
     for planner, result in arm.planners.items():
         scaled = result.interval and (factor * result.interval[0], factor * result.interval[1])
@@ -46,7 +46,7 @@ def _values(task: str, name: str, arm: ArmResult, metric: Metric, look: Style) -
         tips = [f"seed {seed}" for seed in result.by_seed]
         rows.append(Row(planner, look, factor * result.iqm, scaled, dots, tips))
         said.append(f"{planner} {formats.measured(result.iqm, result.interval, metric)}")
-    plot = rows_plot(rows, formats.UNITS[metric] + (f", {sign}" if sign else ""), {})
+    plot = rows_plot(rows, formats.unit(metric), {})
     alt = f"The same final agents of {name} on {task} by planner: {'; '.join(said)}."
     each = max(found.episodes // len(found.by_seed) for found in arm.planners.values())
     caption = caption_of([arm], f"each dot is a seed over the same {each} episodes")
@@ -93,9 +93,7 @@ def _matrix(results: VariantResults, task: str | None, arm: str) -> Matrix:
     planners = list(dict.fromkeys(cell.planner for cell in cells))
     rows: dict[str, dict[str, PlannerCell]] = {}
     for cell in cells:
-        model = cell.world_model
-        label = f"{cell.variant} ({model})" if model and model != cell.variant else cell.variant
-        rows.setdefault(label, {})[cell.planner] = cell
+        rows.setdefault(label_of(cell.variant, cell.world_model), {})[cell.planner] = cell
     metric = _metric(results, task)
     digits = formats.shared_decimals(metric, *((cell.iqm, cell.interval) for cell in cells))
     digits = min(digits, 2) if task is None else digits
@@ -118,6 +116,12 @@ def _matrix(results: VariantResults, task: str | None, arm: str) -> Matrix:
         digits,
         _picture(title, metric, planners, rows, digits, caption),
     )
+
+
+def label_of(variant: str, world_model: str | None) -> str:
+    """A variant with the world model that it has, where its name does not say that."""
+    named = world_model is None or world_model == variant
+    return variant if named else f"{variant} ({world_model})"
 
 
 def _picture(

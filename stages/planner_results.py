@@ -4,17 +4,18 @@ of_arm    one arm on one task, from its episodes
 cells     planner x variant (of another world model, say), per task and over all tasks
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from stages import scores, statistics
-from stages.records import PLANNED, Evaluation, Row
+from stages.records import PLANNED, PLANNED_SEEN, SEEN, Evaluation, Row
 from stages.result_types import (
     Foresight,
     LoopResult,
     PlannerCell,
     PlannerResult,
+    SeenResult,
     TaskResult,
 )
 from tasks.contract import Metric
@@ -24,6 +25,7 @@ def of_arm(
     main: Sequence[Evaluation],
     beside: Sequence[Evaluation],
     planners: Sequence[str],
+    size_of: Callable[[str], tuple[str, int | None]],
     metric: Metric,
 ) -> dict[str, PlannerResult]:
     """Results by planner, in the order of `planners`, then those found besides.
@@ -31,32 +33,53 @@ def of_arm(
     Args:
         main: the main evaluations, a seed each.
         beside: those with other planners.
+        planners: their names, the main one's first.
+        size_of: kind and size of a planner by its name.
     """
+    unseen = _by_planner(((main, "final"), (beside, PLANNED)), planners[0])
+    known = _by_planner(((main, SEEN), (beside, PLANNED_SEEN)), planners[0])
+    found = {}
+    for name in dict.fromkeys([*planners, *unseen]):
+        rows = unseen.get(name, {})
+        if (value := over_seeds(rows, metric)) is not None:
+            kind, size = size_of(name)
+            found[name] = PlannerResult(
+                kind=kind,
+                size=size,
+                iqm=value.iqm,
+                interval=value.interval,
+                by_seed=value.by_seed,
+                episodes=sum(map(len, rows.values())),
+                seen=over_seeds(known.get(name, {}), metric),
+                foresight=foresight(rows),
+            )
+    return found
+
+
+Rows = Mapping[int, Sequence[Row]]  # episodes by seed
+
+
+def _by_planner(
+    labelled: Sequence[tuple[Sequence[Evaluation], str]], main: str
+) -> dict[str, dict[int, list[Row]]]:
+    """Episodes at the labels, by who acted in them and then by seed."""
     found: dict[str, dict[int, list[Row]]] = {}
-    for tables, label in ((main, "final"), (beside, PLANNED)):
+    for tables, label in labelled:
         for table in tables:
             for row in table.at(label):
-                by_seed = found.setdefault(str(row.get("planner") or planners[0]), {})
+                by_seed = found.setdefault(str(row.get("planner") or main), {})
                 by_seed.setdefault(table.job.seed, []).append(row)
-    order = [name for name in dict.fromkeys([*planners, *found]) if name in found]
-    results = {name: _result(found[name], metric) for name in order}
-    return {name: result for name, result in results.items() if result is not None}
+    return found
 
 
-def _result(rows: Mapping[int, Sequence[Row]], metric: Metric) -> PlannerResult | None:
-    """One planner's result from its final episodes by seed."""
+def over_seeds(rows: Rows, metric: Metric) -> SeenResult | None:
+    """The interquartile mean of seeds' values; None without any episode."""
     values = {seed: scores.value_of(found, metric) for seed, found in sorted(rows.items())}
     known = {seed: value for seed, value in values.items() if value is not None}
     if not known:
         return None
     value = statistics.estimate([np.array(list(known.values()))])
-    return PlannerResult(
-        iqm=value.value,
-        interval=value.interval,
-        by_seed=known,
-        episodes=sum(map(len, rows.values())),
-        foresight=foresight(rows),
-    )
+    return SeenResult(iqm=value.value, interval=value.interval, by_seed=known)
 
 
 def foresight(rows: Mapping[int, Sequence[Row]]) -> Foresight | None:

@@ -29,6 +29,7 @@ from stages import (
     level_figures,
     palette,
     planner_figures,
+    planning_curves,
     report_videos,
     run_figures,
 )
@@ -126,6 +127,7 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         variant_comparisons=getattr(results, "comparisons", []),
         matrices=planner_figures.matrices(results) if isinstance(results, VariantResults) else [],
         best=planner_figures.best,
+        amounts=planning_curves.curves(results),
         cut=cut_short,
         time=run_figures.time_spent(loops),
         parts=run_figures.PARTS,

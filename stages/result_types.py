@@ -60,10 +60,16 @@ class Foresight(Result):
 class PlannerResult(Result):
     """The final agents of one arm, acting by one planner."""
 
+    kind: str = Field(description="The planner, whose name may have its size behind it.")
+    size: int | None = Field(
+        description="Simulations of a tree search, samples of the others; 0 is the policy alone. "
+        "Null where the run does not tell."
+    )
     iqm: float
     interval: Interval
     by_seed: dict[int, float]
     episodes: int
+    seen: SeenResult | None = Field(None, description="On the levels of the training.")
     foresight: Foresight | None = Field(None, description="Null where episodes do not tell.")
 
 

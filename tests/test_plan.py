@@ -74,6 +74,21 @@ def test_planning_takes_time_where_somebody_plans() -> None:
     assert seconds('planning.collect="cem"')["explore"] > 2 * none["explore"]
 
 
+def test_a_search_takes_what_its_size_and_levels_say() -> None:
+    study = load_study("perfect-model").variants["simulator"]
+    spec = specs_of(study)["maze/collect:small"]
+
+    def seconds(planner: str | None, levels: int | None = 100) -> float:
+        tasks = study.tasks.model_copy(update={"levels": levels})
+        of = study.model_copy(update={"tasks": tasks})
+        return estimates.estimate(of, spec, "evaluate", 0, False, 0, planner)["seconds"]
+
+    policy = seconds("none")
+    assert seconds("mcts-64") - policy == pytest.approx(4 * (seconds("mcts-16") - policy))
+    assert policy == pytest.approx(2 * seconds("none", None))  # on unseen levels alone
+    assert seconds(None) == pytest.approx(1.5 * seconds(None, None))  # start, final, seen
+
+
 def test_agents_of_real_steps_take_what_their_searches_take() -> None:
     """And nothing for imagination, which they do not do."""
     none = ("planning.learn=none", "planning.collect=none")

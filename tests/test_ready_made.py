@@ -133,6 +133,22 @@ def test_planners_cross_world_models(preset: str) -> None:
     assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)
 
 
+@PRESETS
+def test_a_perfect_model_differs_in_the_model_alone(preset: str) -> None:
+    """Both are evaluated by as many simulations, from none on."""
+    study = load_study("perfect-model", preset)
+    learnt, perfect = study.variants.values()
+    agent = learnt.agent.model_copy(update={"world_model": "simulator"})
+    assert learnt.agent.world_model == "muzero"
+    assert learnt.model_copy(update={"agent": agent}) == perfect
+    assert perfect.tasks.levels == 100
+    jobs = build(study.variants).jobs.values()
+    main = {job.planner for job in jobs if job.stage == "evaluate"}
+    assert main == {None, "mcts-4", "mcts-16", "mcts-64"}
+    assert perfect.planning.evaluate == "none"
+    assert len(perfect.seed_list) == (1 if preset == "smoke" else 3)
+
+
 @pytest.mark.parametrize("name", ready_made())
 def test_a_smoke_run_learns_something(name: str) -> None:
     for variant in load_study(name, "smoke").variants.values():

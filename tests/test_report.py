@@ -192,6 +192,33 @@ def test_planners_are_crossed_with_world_models(crossed: Path) -> None:
     assert text.count('class="framed cell"') == 3 * 2
 
 
+@pytest.mark.parametrize("confined", [True, False])
+def test_more_planning_is_a_curve_per_variant(tmp_path: Path, confined: bool) -> None:
+    """By simulations, on unseen levels and on those of the training; cem has one size, no curve."""
+    root = synthetic_run.write_variants(
+        tmp_path, {"muzero": 1.0, "true": 2.0}, tasks=DESK[:1], arms={"scratch": []}, videos=False
+    )
+    for name in ("muzero", "true"):
+        if confined:
+            synthetic_run.confine(root / name, 10, 1.5)
+        synthetic_run.replan(root / name, {"mcts-16": 3.0, "cem-32": 0.5, "mcts-4": 2.0})
+        study = root / name / "study.toml"
+        study.write_text(study.read_text().replace('"rssm"', '"muzero"'))
+    text = report.run(root).read_text()
+    assert Outline(text).unnamed == []
+    said = re.findall(r'"Values by how many (\w+) (\w+) has([^,]*), ([^"]*)"', text)
+    line = r"\d[^;]* with 0, \d[^;]* with 4, \d[^;]* with 16"
+    places = [" on unseen levels", " on levels of the training"] if confined else [""]
+    assert [where for _, _, where, _ in said] == places
+    for noun, kind, _, numbers in said:
+        assert (noun, kind) == ("simulations", "mcts")
+        shown = rf"{DESK[0]}, scratch: muzero {line}; true \(muzero\) {line}\."
+        assert re.fullmatch(shown, numbers), numbers
+    heads = plain(text).count("On the levelsof the training")
+    assert heads == (4 if confined else 0)  # two tables for each variant
+    assert ">4</text>" in text  # a tick at every size
+
+
 def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     root = synthetic_run.write_variants(
         tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False

@@ -314,6 +314,32 @@ def test_planners_stand_beside_the_main_one(tmp_path: Path) -> None:
     assert both.planners["none"].foresight.by_seed == pytest.approx({0: 1.0, 1: 1.0, 2: 1.0})
 
 
+def test_planners_tell_their_size_and_the_levels_of_the_training(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    synthetic_run.confine(root, 10, 1.5)
+    synthetic_run.replan(root, {"mcts-4": 2.0, "cem": 0.5, "mcts": 3.0})
+    path = root / "study.toml"
+    path.write_text(f"{path.read_text()}\n[planning]\nsamples = 77\n")
+    both = study(root).tasks[PUSH].arms["both"]
+    found = {name: (result.kind, result.size) for name, result in both.planners.items()}
+    assert found == {
+        "none": ("none", 0),
+        "mcts-4": ("mcts", 4),
+        "cem": ("cem", 77),
+        "mcts": ("mcts", None),  # of which the run says nothing
+    }
+    assert both.planners["none"].seen == both.seen
+    result = both.planners["mcts-4"]
+    assert result.seen is not None
+    assert both.seen is not None
+    assert both.iqm is not None
+    assert result.iqm == pytest.approx(2 * both.iqm)
+    assert result.seen.iqm == pytest.approx(2 * both.seen.iqm) == pytest.approx(3 * both.iqm)
+    assert result.seen.interval == pytest.approx([2 * x for x in both.seen.interval or ()])
+    assert result.seen.by_seed == pytest.approx({s: 2 * x for s, x in both.seen.by_seed.items()})
+    assert result.episodes == 3 * 32  # on unseen levels
+
+
 def test_a_planner_that_has_not_acted_yet_is_missing(tmp_path: Path) -> None:
     root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
     synthetic_run.replan(root, {"mppi": 1.5})

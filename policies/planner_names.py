@@ -1,0 +1,54 @@
+"""Planners named with their size: `mcts-16` is the tree search with 16 simulations.
+
+    none                    the policy alone, which is what a search of 0 simulations comes to
+    cem, mppi, mcts         as large as `[planning]` says
+    mcts-N                  N simulations (`planning.search.simulations`)
+    cem-N, mppi-N           N action sequences a round (`planning.samples`)
+
+What else a planner needs to know stays as `[planning]` says.
+"""
+
+import re
+from typing import NamedTuple, get_args
+
+from policies.settings import Planner, PlanningSettings
+
+PLANNERS: tuple[Planner, ...] = get_args(Planner)
+UNITS = {"mcts": "simulations", "cem": "samples", "mppi": "samples"}
+LONGEST = 6  # digits of a size
+_NAME = re.compile(rf"(none|cem|mppi|mcts)(?:-([1-9][0-9]{{0,{LONGEST - 1}}}))?")
+
+
+class Named(NamedTuple):
+    """A planner, and its size where the name has one."""
+
+    planner: Planner
+    size: int | None
+
+
+def parse(name: str) -> Named:
+    """What a name says.
+
+    Raises:
+        ValueError: it is no planner's.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None or (found[1] == "none" and found[2]):
+        raise ValueError(f"{name}: no planner's name")
+    planner = PLANNERS[PLANNERS.index(found[1])]
+    return Named(planner, int(found[2]) if found[2] else None)
+
+
+def evaluated(name: str, planning: PlanningSettings) -> PlanningSettings:
+    """Settings with which the planner of a name, in its size, acts at evaluations.
+
+    Raises:
+        ValueError: it is no planner's.
+    """
+    planner, size = parse(name)
+    update: dict[str, object] = {"evaluate": planner}
+    if size is not None and planner == "mcts":
+        update["search"] = planning.search.model_copy(update={"simulations": size})
+    elif size is not None:
+        update["samples"] = size
+    return planning.model_copy(update=update)
