@@ -177,6 +177,7 @@ class LoopResult(Result):
     exploration: ExplorationResult | None
     levels: int | None = Field(None, description="Levels of the training; null without any.")
     world_model: str | None = Field(None, description="`agent.world_model`.")
+    collect: str | None = Field(None, description="`planning.collect`.")
     missing: list[str] = Field(description="What the run has yet to do, a line each.")
 
 
@@ -214,4 +215,7 @@ class VariantResults(Result):
     comparisons: list[VariantComparison]
     planning: list[PlannerCell] = Field(
         default_factory=list, description="Empty without a second planner at evaluation."
+    )
+    collecting: list[PlannerCell] = Field(
+        default_factory=list, description="Empty without variants named by who collects."
     )

@@ -134,6 +134,25 @@ def test_planners_cross_world_models(preset: str) -> None:
 
 
 @PRESETS
+def test_collecting_planners_cross_world_models(preset: str) -> None:
+    """Names say who collects; within a world model nothing else differs, and no planner acts at
+    the end."""
+    study = load_study("planners-collect", preset)
+    cells = {}
+    for name, variant in study.variants.items():
+        model, _, planner = str(name).rpartition("-")
+        assert (variant.agent.world_model, variant.planning.collect) == (model, planner)
+        assert (variant.planning.evaluate, variant.evaluate.planners) == ("none", ())
+        planning = variant.planning.model_copy(update={"collect": "none"})
+        cells[model, planner] = variant.model_copy(update={"planning": planning})
+    every = itertools.product(("rssm", "muzero"), ("none", "cem", "mppi", "mcts"))
+    assert list(cells) == list(every)
+    assert all(cells[model, planner] == cells[model, "none"] for model, planner in cells)
+    assert study.first.tasks.transfer == ("desk/reach:dense", "desk/open_drawer:dense")
+    assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)
+
+
+@PRESETS
 def test_a_perfect_model_differs_in_the_model_alone(preset: str) -> None:
     """Both are evaluated by as many simulations, from none on."""
     study = load_study("perfect-model", preset)

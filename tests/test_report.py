@@ -216,7 +216,27 @@ def test_more_planning_is_a_curve_per_variant(tmp_path: Path, confined: bool) ->
         assert re.fullmatch(shown, numbers), numbers
     heads = plain(text).count("On the levelsof the training")
     assert heads == (4 if confined else 0)  # two tables for each variant
-    assert ">4</text>" in text  # a tick at every size
+    ticks = re.findall(r'class="tick"[^>]*"middle">(\d+)</text>', text)
+    assert ticks.count("16") == len(places)  # at every size, where round numbers would be others
+
+
+def test_who_collects_is_crossed_with_world_models(tmp_path: Path) -> None:
+    names = {"rssm-none": 2.0, "rssm-mppi": 1.0, "mine-none": 1.0, "mine-mppi": 2.0, "other": 9.0}
+    root = synthetic_run.write_variants(
+        tmp_path, names, tasks=DESK[:1], arms={"both": ["world_model", "policy"]}, videos=False
+    )
+    for name in names:
+        path = root / name / "study.toml"
+        who = name.rpartition("-")[2].replace("other", "none")
+        path.write_text(f'{path.read_text()}\n[planning]\ncollect = "{who}"\n')
+    text = report.run(root).read_text()
+    assert Outline(text).unnamed == []
+    said = re.findall(r'"Planner while collecting by world model, ([^"]*)"', text)
+    assert len(said) == 2  # picture and table
+    line = r"none \d[^;]*, mppi \d[^;]*, best"
+    shown = rf"{DESK[0]}, both: rssm: {line} none; mine \(rssm\): {line} mppi\."
+    assert re.fullmatch(shown, said[0])
+    assert "Planner by planner" not in text
 
 
 def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:

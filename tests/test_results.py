@@ -379,6 +379,45 @@ def test_planners_are_crossed_with_variants(tmp_path: Path) -> None:
     assert cell.interval == pytest.approx(expected.interval)
 
 
+def collected(tmp_path: Path, lifts: dict[str, float]) -> VariantResults:
+    """Results of variants of which each is collected by whom its name ends in."""
+    root = synthetic_run.write_variants(tmp_path, lifts, videos=False)
+    for name in lifts:
+        path = root / name / "study.toml"
+        who = name.rpartition("-")[2]
+        path.write_text(f'{path.read_text()}\n[planning]\ncollect = "{who}"\n')
+    found = results.collect(root)
+    assert isinstance(found, VariantResults)
+    return found
+
+
+def test_who_collects_is_crossed_with_families_of_variants(tmp_path: Path) -> None:
+    """By their names' ends; over all tasks with 0 the random policy and 1 the oracle."""
+    names = {"a-none": 1.0, "a-cem": 2.0, "b-none": 0.5, "b-cem": 3.0}
+    found = collected(tmp_path, names)
+    assert found.planning == []
+    assert found.variants["b-cem"].collect == "cem"
+    cells = {(c.task, c.arm, c.variant, c.planner): c for c in found.collecting}
+    assert len(cells) == len(found.collecting) == 3 * 4 * 2 * 2  # both tasks and all, arms
+    assert list(dict.fromkeys(c.planner for c in found.collecting)) == ["none", "cem"]
+    arm = found.variants["b-cem"].tasks[PUSH].arms["both"]
+    cell = cells[PUSH, "both", "b", "cem"]
+    assert (cell.iqm, cell.interval, cell.runs) == (arm.iqm, arm.interval, 3)
+    strata = []
+    for result in found.variants["a-none"].tasks.values():
+        low, high = result.references["random"], result.references["oracle"]
+        values = [row.final or 0.0 for row in result.arms["both"].seeds]
+        strata.append((np.array(values) - low) / (high - low))
+    expected = statistics.estimate(strata)
+    cell = cells[None, "both", "a", "none"]
+    assert (cell.iqm, cell.runs) == (pytest.approx(expected.value), 6)
+    assert cell.interval == pytest.approx(expected.interval)
+
+
+def test_who_collects_is_not_crossed_without_a_second_one(tmp_path: Path) -> None:
+    assert collected(tmp_path, {"a-none": 1.0, "b-none": 2.0}).collecting == []
+
+
 def test_there_is_no_matrix_without_a_second_planner(tmp_path: Path) -> None:
     root = synthetic_run.write_variants(
         tmp_path, {"plain": 1.0, "other": 1.0}, tasks=DESK[:1], seeds=1, videos=False
