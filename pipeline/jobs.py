@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pipeline.checks import needs_exploration
 from pipeline.toml import flatten, join_key
-from policies.planner_names import evaluated
+from policies.planner_names import evaluated, parse
 from stages.folders import slug
 from stages.settings import Arm, Study
 
@@ -260,6 +260,8 @@ class _Builder:
         study = self.study.model_copy(update={"planning": planning})
         drop = _not_planning(study, "evaluate")
         settings = relevant(study, ("planning", "evaluate"), drop=drop)
+        if (model := parse(acting).model) is not None:
+            settings["planning.model"] = model  # of the name alone: no setting says so
         id = transfer.id.replace("transfer/", "evaluate/", 1)
         if planner is not None:
             id = f"{id}/{planner}"

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from policies.agent import Agent
-from policies.planner_names import evaluated
+from policies.muzero import MuZeroAgent
+from policies.planner_names import evaluated, parse
 from policies.settings import Planner
+from policies.simulated import SimulatorAgent, in_the_simulator
 from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
@@ -66,6 +68,8 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         else:
             for which, label in labels.items():
                 agent = load_agent(study, spec, inputs, which)
+                if parse(planner).model is not None:
+                    agent = _in_the_simulator(study, spec, agent)
                 records = exam.run(_chooser(exam, agent, inputs, acting))
                 rows += _rows(spec, inputs, label, planner, records)
                 progress.show(len(rows))
@@ -111,6 +115,16 @@ def load_agent(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agen
     curious = study.transfer.arms[inputs.arm].curious
     agent = fresh_agent(study, spec, inputs.seed, "transfer", curious=curious)
     return checkpoints.restore_agent(source, agent)
+
+
+def _in_the_simulator(study: Study, spec: TaskSpec, agent: Agent) -> Agent:
+    """The agent with the task's own step in the place of its model."""
+    settings = study.agent.model_copy(update={"world_model": "simulator"})
+    of = study.model_copy(update={"agent": settings})
+    like = fresh_agent(of, spec, 0, "transfer", curious=False)
+    assert isinstance(agent, MuZeroAgent), "checked with the study"
+    assert isinstance(like, SimulatorAgent), "asked for"
+    return in_the_simulator(agent, like)
 
 
 def _on_seen_levels(

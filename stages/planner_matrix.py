@@ -1,6 +1,7 @@
 """Planner x world model as a matrix, per task and arm and over all tasks.
 
-evaluating    a row per variant, a column per planner at evaluation: the same agents in every column
+evaluating    a row per variant, a column per planner at evaluation: the same agents in all
+              columns; those that planned in the simulator, too, have a row more
 collecting    a row per family of variants, a column per planner while collecting: other agents each
 """
 
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from policies.planner_names import SIMULATOR
 from stages import statistics
 from stages.result_types import Interval, LoopResult, PlannerCell, TaskResult
 
@@ -25,8 +27,9 @@ Planners = dict[str, Value]
 
 
 class Row(NamedTuple):
-    """A row of the matrix: who plans with which world model, by task and arm."""
+    """A row of the matrix: a variant, the world model that it plans in, and by task and arm who."""
 
+    variant: str
     world_model: str | None
     values: dict[str, dict[str, Planners]]
 
@@ -34,16 +37,21 @@ class Row(NamedTuple):
 def evaluating(variants: Mapping[str, LoopResult]) -> list[PlannerCell]:
     """The cells of evaluation; none where no variant was evaluated with a second planner."""
 
-    def values(result: TaskResult) -> dict[str, Planners]:
+    def values(result: TaskResult, model: str | None) -> dict[str, Planners]:
         return {
-            name: {p: Value(v.iqm, v.interval, v.by_seed) for p, v in arm.planners.items()}
+            name: {
+                planner.partition("@")[0]: Value(found.iqm, found.interval, found.by_seed)
+                for planner, found in arm.planners.items()
+                if found.model == model
+            }
             for name, arm in result.arms.items()
         }
 
-    rows = {
-        name: Row(loop.world_model, {t: values(result) for t, result in loop.tasks.items()})
+    rows = [
+        Row(name, model or loop.world_model, {t: values(r, model) for t, r in loop.tasks.items()})
         for name, loop in variants.items()
-    }
+        for model in (None, SIMULATOR)
+    ]
     return _cells(variants, rows)
 
 
@@ -58,28 +66,26 @@ def collecting(variants: Mapping[str, LoopResult]) -> list[PlannerCell]:
         family = name.removesuffix(f"-{loop.collect}")
         if loop.collect is None or family == name:
             continue
-        row = rows.setdefault(family, Row(loop.world_model, {}))
+        row = rows.setdefault(family, Row(family, loop.world_model, {}))
         for task, result in loop.tasks.items():
             for arm, reached in result.arms.items():
                 if reached.iqm is not None:
                     finals = {s.seed: s.final for s in reached.seeds if s.final is not None}
                     planners = row.values.setdefault(task, {}).setdefault(arm, {})
                     planners[loop.collect] = Value(reached.iqm, reached.interval, finals)
-    return _cells(variants, rows)
+    return _cells(variants, list(rows.values()))
 
 
-def _cells(variants: Mapping[str, LoopResult], rows: Mapping[str, Row]) -> list[PlannerCell]:
+def _cells(variants: Mapping[str, LoopResult], rows: Sequence[Row]) -> list[PlannerCell]:
     """A cell per task, arm, row and planner, then those over all tasks."""
-    tasks = dict.fromkeys(task for row in rows.values() for task in row.values)
-    tables = [
-        found for row in rows.values() for arms in row.values.values() for found in arms.items()
-    ]
-    if not any(len(planners) > 1 for _, planners in tables):
+    tasks = dict.fromkeys(task for row in rows for task in row.values)
+    arms = [arm for row in rows for found in row.values.values() for arm in found.values()]
+    if not any(len(planners) > 1 for planners in arms):
         return []
     cells = [
-        _cell(task, arm, name, row, planner, value)
+        _cell(task, arm, row, planner, value)
         for task in tasks
-        for name, row in rows.items()
+        for row in rows
         for arm, planners in row.values.get(task, {}).items()
         for planner, value in planners.items()
     ]
@@ -87,13 +93,13 @@ def _cells(variants: Mapping[str, LoopResult], rows: Mapping[str, Row]) -> list[
 
 
 def _over_tasks(
-    rows: Mapping[str, Row], bounds: Mapping[str, tuple[float, float]]
+    rows: Sequence[Row], bounds: Mapping[str, tuple[float, float]]
 ) -> list[PlannerCell]:
     """Cells over all tasks, on one scale; of what there is on every one of them."""
     if len(bounds) < 2:
         return []
     found = []
-    for name, row in rows.items():
+    for row in rows:
         loops = [row.values.get(task, {}) for task in bounds]
         for arm in dict.fromkeys(arm for loop in loops for arm in loop):
             tables = [loop.get(arm, {}) for loop in loops]
@@ -107,7 +113,7 @@ def _over_tasks(
                 value = statistics.estimate(strata)
                 runs = dict(enumerate(np.concatenate(strata).tolist()))
                 cell = Value(value.value, value.interval, runs)
-                found.append(_cell(None, arm, name, row, planner, cell))
+                found.append(_cell(None, arm, row, planner, cell))
     return found
 
 
@@ -133,13 +139,11 @@ def _values(result: TaskResult) -> list[float]:
     return [value for found in planners for value in found.by_seed.values()]
 
 
-def _cell(
-    task: str | None, arm: str, name: str, row: Row, planner: str, value: Value
-) -> PlannerCell:
+def _cell(task: str | None, arm: str, row: Row, planner: str, value: Value) -> PlannerCell:
     return PlannerCell(
         task=task,
         arm=arm,
-        variant=name,
+        variant=row.variant,
         world_model=row.world_model,
         planner=planner,
         iqm=value.iqm,

@@ -15,7 +15,7 @@ def of_arm(
     main: Sequence[Evaluation],
     beside: Sequence[Evaluation],
     planners: Sequence[str],
-    size_of: Callable[[str], tuple[str, int | None]],
+    planner_of: Callable[[str], tuple[str, int | None, str | None]],
     metric: Metric,
 ) -> dict[str, PlannerResult]:
     """Results by planner, in the order of `planners`, then those found besides.
@@ -24,7 +24,7 @@ def of_arm(
         main: the main evaluations, a seed each.
         beside: those with other planners.
         planners: their names, the main one's first.
-        size_of: kind and size of a planner by its name.
+        planner_of: kind, size and model of a planner by its name (`records.Loop.planner_of`).
     """
     unseen = _by_planner(((main, "final"), (beside, PLANNED)), planners[0])
     known = _by_planner(((main, SEEN), (beside, PLANNED_SEEN)), planners[0])
@@ -32,10 +32,11 @@ def of_arm(
     for name in dict.fromkeys([*planners, *unseen]):
         rows = unseen.get(name, {})
         if (value := over_seeds(rows, metric)) is not None:
-            kind, size = size_of(name)
+            kind, size, model = planner_of(name)
             found[name] = PlannerResult(
                 kind=kind,
                 size=size,
+                model=model,
                 iqm=value.iqm,
                 interval=value.interval,
                 by_seed=value.by_seed,

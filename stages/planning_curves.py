@@ -1,13 +1,14 @@
 """Figures about how much is planned: values over simulations (`mcts`) or samples (`cem`, `mppi`).
 
-A line per variant for each arm, or per arm where there are no variants. The policy alone stands at
-0. On unseen levels, and on those of the training where there are some.
+A line per variant for each arm, or per arm where there are no variants, and one more for planning
+in the simulator with the same agents. The policy alone stands at 0. On unseen levels, and on those
+of the training where there are some.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 
-from policies.planner_names import UNITS
+from policies.planner_names import SIMULATOR, UNITS
 from stages import line_figures
 from stages.figures import Figure
 from stages.line_figures import Axis, Lines, Point
@@ -23,40 +24,47 @@ def curves(results: StudyResults | VariantResults) -> list[Figure]:
     found = []
     for title, metric, arms in _groups(results):
         for kind, noun in UNITS.items():
-            sized = {name: _sized(arm, kind) for name, arm in arms.items()}
-            sized = {name: line for name, line in sized.items() if len(line.keys() - {0}) > 1}
-            if sized:
-                behind = [arms[name] for name in sized]
-                found += _figures(title, metric, kind, noun, sized, behind)
+            lines, behind = {}, []
+            for (name, own), arm in arms.items():
+                for model in (None, SIMULATOR):
+                    line = _sized(arm, kind, model)
+                    if len(line.keys() - {0}) > 1:
+                        lines[label_of(name, model or own)] = line
+                        behind.append(arm)
+            if lines:
+                found += _figures(title, metric, kind, noun, lines, behind)
     return found
 
 
 def _groups(
     results: StudyResults | VariantResults,
-) -> Iterator[tuple[str, Metric, dict[str, ArmResult]]]:
-    """What belongs in one figure: its title, its metric, and the arms by their lines' names."""
+) -> Iterator[tuple[str, Metric, dict[tuple[str, str | None], ArmResult]]]:
+    """What belongs in one figure: its title, its metric, and results by the name of the variant or
+    arm and, of variants, the world model."""
     if isinstance(results, StudyResults):
         for task, result in results.tasks.items():
-            yield task, result.metric, result.arms
+            yield task, result.metric, {(name, None): arm for name, arm in result.arms.items()}
         return
     for task in dict.fromkeys(task for loop in results.variants.values() for task in loop.tasks):
-        have: dict[str, TaskResult] = {
-            label_of(name, loop.world_model): loop.tasks[task]
+        have: dict[tuple[str, str | None], TaskResult] = {
+            (name, loop.world_model): loop.tasks[task]
             for name, loop in results.variants.items()
             if task in loop.tasks
         }
         metric = next(iter(have.values())).metric
         for arm in dict.fromkeys(arm for result in have.values() for arm in result.arms):
-            lines = {name: found.arms[arm] for name, found in have.items() if arm in found.arms}
+            lines = {key: found.arms[arm] for key, found in have.items() if arm in found.arms}
             yield f"{task}, {arm}", metric, lines
 
 
-def _sized(arm: ArmResult, kind: str) -> dict[int, PlannerResult]:
-    """An arm's results by how much one kind of planner planned, the least first."""
+def _sized(arm: ArmResult, kind: str, model: str | None) -> dict[int, PlannerResult]:
+    """An arm's results by how much one kind of planner planned in a model (None: the agent's own),
+    the least first."""
     found = {
         planner.size: planner
         for planner in arm.planners.values()
-        if planner.kind in ("none", kind) and planner.size is not None
+        if planner.size is not None
+        and (planner.kind == "none" or (planner.kind, planner.model) == (kind, model))
     }
     return dict(sorted(found.items()))
 

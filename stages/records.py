@@ -132,16 +132,17 @@ class Loop:
         listed = self.study.get("evaluate", {}).get("planners", ())
         return tuple(dict.fromkeys([str(main), *map(str, listed)]))
 
-    def size_of(self, planner: str) -> tuple[str, int | None]:
-        """The kind of a planner and its size by name or study: 0 of none, None where unknown."""
+    def planner_of(self, name: str) -> tuple[str, int | None, str | None]:
+        """A planner's kind, its size by name or study (0 of none, None where unknown), and the
+        model that it plans in where that is not the agent's."""
         try:
-            kind, size = planner_names.parse(planner)
+            kind, size, model = planner_names.parse(name)
         except ValueError:  # of a run from elsewhere
-            return planner, None
+            return name, None, None
         planning = self.study.get("planning", {})
         known = {"none": 0, "mcts": planning.get("search", {}).get("simulations")}
         found = size or known.get(kind, planning.get("samples"))
-        return kind, found if isinstance(found, int) else None
+        return kind, found if isinstance(found, int) else None, model
 
 
 def read(root: Path) -> list[Loop]:

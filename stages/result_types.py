@@ -65,6 +65,9 @@ class PlannerResult(Result):
         description="Simulations of a tree search, samples of the others; 0 is the policy alone. "
         "Null where the run does not tell."
     )
+    model: str | None = Field(
+        None, description="What it plans in: `simulator`, or null for the agent's own model."
+    )
     iqm: float
     interval: Interval
     by_seed: dict[int, float]

@@ -197,7 +197,8 @@ class EvaluateSettings(Settings):
         default=(),
         description="Planners by which every arm's final agent is evaluated once more, on the same "
         "episodes, beside the one of planning.evaluate. Nothing is trained for it. `none`, `cem`, "
-        "`mppi`, `mcts`, or with a size: `mcts-16` has 16 simulations, `cem-256` 256 samples.",
+        "`mppi`, `mcts`, or with a size: `mcts-16` has 16 simulations, `cem-256` 256 samples. "
+        "`mcts-16@simulator` searches in the task's own step (maze, `muzero`).",
     )
     video_episodes: int = Field(default=2, ge=0, description="Episodes filmed; 0 makes no videos.")
     video_steps: int = Field(default=200, ge=2, description="Longest film, in agent steps.")

@@ -89,7 +89,7 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
             list(evaluations.values()),
             loop.replanned_of(task, name),
             loop.planners_of(name),
-            loop.size_of,
+            loop.planner_of,
             metric,
         ),
         area_under_curve=area.value if area else None,

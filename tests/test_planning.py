@@ -121,11 +121,13 @@ def test_episodes_name_the_planner_that_acted(tmp_path: Path) -> None:
     assert {"job.json", "video.mp4"}.isdisjoint(p.name for p in (tmp_path / "none/mppi").iterdir())
 
 
+@pytest.mark.parametrize("where", ["", pytest.param("@simulator", marks=pytest.mark.slow)])
 def test_a_planner_named_with_its_size_acts_on_levels_of_both_kinds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a main evaluation by a planner of that size does, without anything before the training."""
-    task = "maze/collect:small"
+    """As a main evaluation by a planner of that size does, without anything before the training; in
+    the simulator as one does of an agent that has it for a model."""
+    task, name = "maze/collect:small", f"mcts-3{where}"
 
     def of(evaluate: str, simulations: int) -> Study:
         search = {"simulations": simulations, "actions": 4, "considered": 2}
@@ -140,19 +142,26 @@ def test_a_planner_named_with_its_size_acts_on_levels_of_both_kinds(
     def fresh(study: Study, spec: Any, inputs: Any, which: str) -> Any:
         return explore.fresh_agent(study, spec, 0, "transfer", curious=False)
 
-    monkeypatch.setattr(evaluate, "load_agent", fresh)
+    def with_model(study: Study, spec: Any, inputs: Any, which: str) -> Any:
+        agent = fresh(study, spec, inputs, which)
+        return evaluate._in_the_simulator(study, spec, agent) if where else agent
+
+    monkeypatch.setattr(evaluate, "load_agent", with_model)
     main = rows(evaluate.run(of("mcts", 3), evaluate.Inputs(task, "scratch", 0), tmp_path / "main"))
-    inputs = evaluate.Inputs(task, "scratch", 0, planner="mcts-3")
+    monkeypatch.setattr(evaluate, "load_agent", fresh)
+    inputs = evaluate.Inputs(task, "scratch", 0, planner=name)
     beside = rows(evaluate.run(of("none", 7), inputs, tmp_path / "beside"))
     labels = {"final": PLANNED, SEEN: PLANNED_SEEN}
     assert beside == [
-        row | {"checkpoint": labels[row["checkpoint"]], "planner": "mcts-3"}
+        row | {"checkpoint": labels[row["checkpoint"]], "planner": name}
         for row in main
         if row["checkpoint"] in labels
     ]
     assert len(beside) == 4
-    unseen, seen = beside[:2], beside[2:]
-    assert [row["return"] for row in unseen] != [row["return"] for row in seen]
+    unseen, seen = (
+        [(r["return"], r["discounted_return"]) for r in half] for half in (beside[:2], beside[2:])
+    )
+    assert unseen != seen
 
 
 def test_what_an_episode_brings_is_discounted_by_hand() -> None:

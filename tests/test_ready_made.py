@@ -159,11 +159,15 @@ def test_a_perfect_model_differs_in_the_model_alone(preset: str) -> None:
     learnt, perfect = study.variants.values()
     agent = learnt.agent.model_copy(update={"world_model": "simulator"})
     assert learnt.agent.world_model == "muzero"
-    assert learnt.model_copy(update={"agent": agent}) == perfect
+    assert learnt.model_copy(update={"agent": agent, "evaluate": perfect.evaluate}) == perfect
     assert perfect.tasks.levels == 100
     jobs = build(study.variants).jobs.values()
-    main = {job.planner for job in jobs if job.stage == "evaluate"}
-    assert main == {None, "mcts-4", "mcts-16", "mcts-64"}
+    own = {"mcts-4", "mcts-16", "mcts-64"}
+    for name, expected in (("muzero", own | {f"{n}@simulator" for n in own}), ("simulator", own)):
+        found = {job.planner for job in jobs if job.id.startswith(f"{name}/evaluate/")}
+        assert found == {None} | expected
+    digests = [job.digest for job in jobs if job.stage == "evaluate" and job.seed == 0]
+    assert len(set(digests)) == len(digests) - 1  # the random policy is the same in both
     assert perfect.planning.evaluate == "none"
     assert len(perfect.seed_list) == (1 if preset == "smoke" else 3)
 

@@ -194,14 +194,17 @@ def test_planners_are_crossed_with_world_models(crossed: Path) -> None:
 
 @pytest.mark.parametrize("confined", [True, False])
 def test_more_planning_is_a_curve_per_variant(tmp_path: Path, confined: bool) -> None:
-    """By simulations, on unseen levels and on those of the training; cem has one size, no curve."""
+    """By simulations, on unseen levels and on those of the training, and one for who planned in the
+    simulator; cem has one size, no curve."""
     root = synthetic_run.write_variants(
         tmp_path, {"muzero": 1.0, "true": 2.0}, tasks=DESK[:1], arms={"scratch": []}, videos=False
     )
     for name in ("muzero", "true"):
         if confined:
             synthetic_run.confine(root / name, 10, 1.5)
-        synthetic_run.replan(root / name, {"mcts-16": 3.0, "cem-32": 0.5, "mcts-4": 2.0})
+        lifts = {"mcts-16": 3.0, "cem-32": 0.5, "mcts-4": 2.0}
+        true = {"mcts-16@simulator": 4.0, "mcts-4@simulator": 3.0} if name == "muzero" else {}
+        synthetic_run.replan(root / name, lifts | true)
         study = root / name / "study.toml"
         study.write_text(study.read_text().replace('"rssm"', '"muzero"'))
     text = report.run(root).read_text()
@@ -212,8 +215,14 @@ def test_more_planning_is_a_curve_per_variant(tmp_path: Path, confined: bool) ->
     assert [where for _, _, where, _ in said] == places
     for noun, kind, _, numbers in said:
         assert (noun, kind) == ("simulations", "mcts")
-        shown = rf"{DESK[0]}, scratch: muzero {line}; true \(muzero\) {line}\."
-        assert re.fullmatch(shown, numbers), numbers
+        names = ("muzero", r"muzero \(simulator\)", r"true \(muzero\)")
+        shown = "; ".join(f"{name} {line}" for name in names)
+        assert re.fullmatch(rf"{DESK[0]}, scratch: {shown}\.", numbers), numbers
+    (cells,) = re.findall(rf"Planner by world model, {DESK[0]}, scratch: ([^\"]*)", text)[:1]
+    row = r"none \d[^;]*, mcts-16 \d[^;]*, cem-32 [^;]*, mcts-4 [^;]*"
+    simulated = r"mcts-16 \d[^;]*, mcts-4 [^;]*best mcts-16"
+    whole = rf"muzero: {row}; muzero \(simulator\): {simulated}; true \(muzero\): {row}"
+    assert re.fullmatch(whole, cells), cells
     heads = plain(text).count("On the levelsof the training")
     assert heads == (4 if confined else 0)  # two tables for each variant
     ticks = re.findall(r'class="tick"[^>]*"middle">(\d+)</text>', text)

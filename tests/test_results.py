@@ -317,16 +317,18 @@ def test_planners_stand_beside_the_main_one(tmp_path: Path) -> None:
 def test_planners_tell_their_size_and_the_levels_of_the_training(tmp_path: Path) -> None:
     root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
     synthetic_run.confine(root, 10, 1.5)
-    synthetic_run.replan(root, {"mcts-4": 2.0, "cem": 0.5, "mcts": 3.0})
+    lifts = {"mcts-4": 2.0, "cem": 0.5, "mcts": 3.0, "mppi-9@simulator": 2.5}
+    synthetic_run.replan(root, lifts)
     path = root / "study.toml"
     path.write_text(f"{path.read_text()}\n[planning]\nsamples = 77\n")
     both = study(root).tasks[PUSH].arms["both"]
-    found = {name: (result.kind, result.size) for name, result in both.planners.items()}
+    found = {name: (p.kind, p.size, p.model) for name, p in both.planners.items()}
     assert found == {
-        "none": ("none", 0),
-        "mcts-4": ("mcts", 4),
-        "cem": ("cem", 77),
-        "mcts": ("mcts", None),  # of which the run says nothing
+        "none": ("none", 0, None),
+        "mcts-4": ("mcts", 4, None),
+        "cem": ("cem", 77, None),
+        "mcts": ("mcts", None, None),  # of whose size the run says nothing
+        "mppi-9@simulator": ("mppi", 9, "simulator"),
     }
     assert both.planners["none"].seen == both.seen
     result = both.planners["mcts-4"]

@@ -148,6 +148,10 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
         ('evaluate.planners=["abba"]', ["valid: none, cem, mppi, mcts, or with a size, as in"]),
         ('evaluate.planners=["mppi-8"]', ["planning.elites", "at least mppi-16"]),
         ('agent.world_model=none evaluate.planners=["mcts-4"]', ['"mcts-4"', "leave"]),
+        ('evaluate.planners=["mtcs-4@simulater"]', ["did you mean mcts-4@simulator?"]),
+        ('evaluate.planners=["none@simulator"]', ["did you mean none?"]),
+        ('evaluate.planners=["mcts@simulator"]', ["mcts@simulator", "maze"]),
+        ('agent.world_model=rssm evaluate.planners=["mcts@simulator"]', ['only agents with "mu']),
         ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
     ],
 )
