@@ -143,6 +143,8 @@ def test_collecting_planners_cross_world_models(preset: str) -> None:
         model, _, planner = str(name).rpartition("-")
         assert (variant.agent.world_model, variant.planning.collect) == (model, planner)
         assert (variant.planning.evaluate, variant.evaluate.planners) == ("none", ())
+        updates = planned_updates(variant.training, variant.transfer.steps)
+        assert updates >= 2 * variant.training.updates_per_call  # the policy acts before the first
         planning = variant.planning.model_copy(update={"collect": "none"})
         cells[model, planner] = variant.model_copy(update={"planning": planning})
     every = itertools.product(("rssm", "muzero"), ("none", "cem", "mppi", "mcts"))
