@@ -3,8 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 
-from pipeline.errors import StudyError, suggestion
+from pipeline.errors import StudyError, nearest, suggestion
 from pipeline.toml import Key, join_key, show
+from policies.planner_names import LONGEST, PLANNERS, SIMULATOR, UNITS, parse
 from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
 from tasks.contract import TaskError
@@ -90,17 +91,49 @@ def _check_parts(study: Study, where: Where) -> None:
             'agents with world_model "rssm" learn values of what they imagine, so the sequences of'
             " their replay have no errors to be drawn by; use 0",
         )
-    for planner in study.evaluate.planners:
-        key = ("evaluate", "planners")
-        if study.evaluate.planners.count(planner) > 1:
-            raise _fail(where, key, planner, "the same planner twice")
-        if model == "none" and planner != "none":
+    _check_planners(study, where)
+
+
+def _check_planners(study: Study, where: Where) -> None:
+    """Whether those that evaluate once more are planners, and each another one."""
+    key, elites = ("evaluate", "planners"), study.planning.elites
+    for name in study.evaluate.planners:
+        try:
+            planner, size, simulator = parse(name)
+        except ValueError:
+            raise _fail(where, key, name, f"no such planner; {_planner_meant(name)}") from None
+        if study.evaluate.planners.count(name) > 1:
+            raise _fail(where, key, name, "the same planner twice")
+        if study.agent.world_model == "none" and planner != "none":
             raise _fail(
                 where,
                 key,
-                planner,
+                name,
                 'agent.world_model is "none", so there is no model to plan with; leave it out',
             )
+        if UNITS.get(planner) == "samples" and size is not None and size < elites:
+            least = f"at least {planner}-{elites}"
+            raise _fail(where, key, name, f"planning.elites = {elites} are taken of them; {least}")
+        if simulator is not None and study.agent.world_model != "muzero":
+            has = f"agent.world_model is {show(study.agent.world_model)}"
+            raise _fail(where, key, name, f'{has}; only agents with "muzero" plan in another model')
+
+
+def _planner_meant(name: str) -> str:
+    """The end of an error line: the nearest name of a planner, with the size that was given."""
+    name, _, model = name.partition("@")
+    kind, _, size = name.partition("-")
+    meant = nearest(kind, PLANNERS)
+    if meant is None:
+        return f"valid: {', '.join(PLANNERS)}, or with a size, as in mcts-16"
+    digits = size.lstrip("0")
+    if size and not digits:
+        return f"did you mean none? {meant} of size 0 is the policy alone"
+    if meant != "none" and digits.isdecimal() and len(digits) <= LONGEST:
+        meant = f"{meant}-{digits}"
+    if meant != "none" and nearest(model, (SIMULATOR,)):
+        meant = f"{meant}@{SIMULATOR}"
+    return f"did you mean {meant}?"
 
 
 def _check_sizes(study: Study, where: Where) -> None:
@@ -186,28 +219,35 @@ def _expand_tasks(study: Study, where: Where) -> Study:
 
 
 def _check_simulator(study: Study, where: Where) -> None:
-    """Whether the tasks can be planned in, where the simulator is the world model."""
-    if study.agent.world_model != "simulator":
-        return
+    """Whether the tasks can be planned in, where the simulator is the world model, or that of a
+    planner at evaluations."""
+    key: Key = ("agent", "world_model")
+    value: object = study.agent.world_model
+    explored = value == "simulator" and study.explore.steps > 0
+    if value != "simulator":
+        key = ("evaluate", "planners")
+        value = next((n for n in study.evaluate.planners if parse(n).model is not None), None)
+        if value is None:
+            return
     tasks = study.tasks
-    for name in ((tasks.explore,) if study.explore.steps else ()) + tasks.transfer:
+    for name in ((tasks.explore,) if explored else ()) + tasks.transfer:
         try:
             registry.pure(name)
         except TaskError as error:
-            raise _fail(where, ("agent", "world_model"), "simulator", str(error)) from None
+            raise _fail(where, key, value, str(error)) from None
     if tasks.observe != ("state",):
         raise _fail(
             where,
             ("tasks", "observe"),
             list(tasks.observe),
-            'agent.world_model "simulator" reads a task\'s state off its vector; use ["state"]',
+            f'{join_key(key)} {show(value)} reads a task\'s state off its vector; use ["state"]',
         )
     if tasks.action_repeat != 1:
         raise _fail(
             where,
             ("tasks", "action_repeat"),
             tasks.action_repeat,
-            'agent.world_model "simulator" takes single steps; use 1',
+            f"{join_key(key)} {show(value)} takes single steps; use 1",
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pipeline.checks import needs_exploration
 from pipeline.toml import flatten, join_key
-from policies.settings import Planner
+from policies.planner_names import evaluated, parse
 from stages.folders import slug
 from stages.settings import Arm, Study
 
@@ -84,7 +84,7 @@ class Job:
     task: str
     arm: str | None = None  # None for explorations, "random" and "oracle" for references
     random: bool = False  # the random baseline of the exploration
-    planner: Planner | None = None  # of an evaluation beside the main one, which has None
+    planner: str | None = None  # of an evaluation beside the main one, which has None
     inputs: tuple[str, ...] = ()  # ids of the jobs it needs
     exploration: Path | None = None  # from elsewhere
 
@@ -254,12 +254,14 @@ class _Builder:
         id = self.graph.links.get(id, id)
         return (id,), [self.graph.jobs[id].digest], None
 
-    def _evaluate(self, transfer: Job, planner: Planner | None) -> None:
+    def _evaluate(self, transfer: Job, planner: str | None) -> None:
         acting = planner or self.study.evaluated_by(str(transfer.arm))
-        planning = self.study.planning.model_copy(update={"evaluate": acting})
+        planning = evaluated(acting, self.study.planning)
         study = self.study.model_copy(update={"planning": planning})
         drop = _not_planning(study, "evaluate")
         settings = relevant(study, ("planning", "evaluate"), drop=drop)
+        if (model := parse(acting).model) is not None:
+            settings["planning.model"] = model  # of the name alone: no setting says so
         id = transfer.id.replace("transfer/", "evaluate/", 1)
         if planner is not None:
             id = f"{id}/{planner}"

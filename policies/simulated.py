@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from policies.actor import ActionDistribution, Actor
 from policies.components import build_explorer
+from policies.muzero import MuZeroAgent
 from policies.search_agent import SearchAgent
 from policies.settings import (
     AgentSettings,
@@ -79,6 +80,19 @@ class SimulatorAgent(SearchAgent):
         features = read(self.model.moments(batch, latents))[:, :, None]
         metrics = {"latent/spread": spread(latents)}
         return View(features, came, read(came), jnp.zeros(()), metrics)
+
+
+def in_the_simulator(agent: MuZeroAgent, like: SimulatorAgent) -> SimulatorAgent:
+    """The encoder, policy and value of an agent with a learnt model, to plan in the simulator with
+    them; `like` has their sizes. It has no explorer, and is its own slow copy."""
+    parts = {
+        name: jax.tree.unflatten(
+            jax.tree.structure(getattr(like, name)), jax.tree.leaves(getattr(agent, name))
+        )
+        for name in ("encoder", "actor", "critic")
+    }
+    taken = eqx.tree_at(lambda a: tuple(getattr(a, n) for n in parts), like, tuple(parts.values()))
+    return eqx.tree_at(lambda a: a.slow.value, taken, parts)
 
 
 def build_simulator_agent(

@@ -7,11 +7,12 @@ Memory is the peak of one job in a process of its own, when nothing is compiled 
     environments    those of training and those examined beside them, as large as their suite's
     training state  weights, moments, gradients, updates, and the copy that acts
     batches         three calls' worth: drawn, placed, and in use
-    activations     kept for the backward pass
+    activations     kept for the backward pass, and by plans that are learnt from
     replay          whole chunks, up to its budget
 
 What learns from real steps (the MuZero family and its control) imagines nothing: its time is that
-of unrolls and searches, and it has slow copies of its weights.
+of unrolls and plans, and it has slow copies of its weights. Whoever learns from plans plans anew at
+each update (`planning.learn`), from a share of its states.
 
 Disk is what stays of a job: checkpoint, `start/`, replay, episodes, film. Parameters, updates and
 bytes of replay are counted; the constants are fits to measured jobs (benchmarks/memory.py), and
@@ -28,7 +29,7 @@ from jaxtyping import PyTree
 
 from policies import candidates
 from policies.agent import COMPONENTS, Agent
-from policies.settings import Planner
+from policies.planner_names import evaluated
 from policies.slow import SlowAgent
 from stages.explore import HELD_OUT_EPISODES, fresh_agent
 from stages.settings import Study, planned_updates
@@ -36,6 +37,7 @@ from tasks.contract import TaskSpec
 from world_models.observations import is_image
 
 Stage = Literal["explore", "transfer", "evaluate"]
+Role = Literal["collect", "learn", "evaluate"]
 
 GIB = 2**30
 MIB = 2**20
@@ -78,7 +80,7 @@ def estimate(
     steps: int,
     curious: bool,
     relabelled_updates: int = 0,
-    planner: Planner | None = None,
+    planner: str | None = None,
 ) -> dict[str, Any]:
     """What one job takes.
 
@@ -99,17 +101,18 @@ def estimate(
     parameters = _parameters(agent)
     memory = PROCESS_BYTES + _environments(study, spec, stage)
     if stage == "evaluate":
-        acted = study.evaluate.episodes * (spec.episode_length or 1000)
-        if planner is None:  # before the first update, too
-            acted *= 2
-        else:
-            planning = study.planning.model_copy(update={"evaluate": planner})
+        times = 1 + (planner is None)  # the main one acts before the first update, too
+        times += study.tasks.levels is not None  # and all on the levels of the training
+        acted = times * study.evaluate.episodes * (spec.episode_length or 1000)
+        if planner is not None:
+            planning = evaluated(planner, study.planning)
             study = study.model_copy(update={"planning": planning})
         number = min(study.evaluate.environments, study.evaluate.episodes)
         planning, working = _planning(study, agent, "evaluate", acted, number)
         seconds = acted / EVALUATION_RATE + planning
-        memory += 8 * parameters + working
-        disk = EPISODE_BYTES * study.evaluate.episodes if planner else _evaluated(study, spec)
+        memory += 8 * parameters + working + _compiling_planners(study, "evaluate")
+        disk = times * EPISODE_BYTES * study.evaluate.episodes
+        disk += 0 if planner else _film(study, spec)
         return _row(parameters, 0, memory, disk, seconds)
     training = study.training
     acted = max(0, steps - training.prefill_steps)
@@ -131,12 +134,15 @@ def estimate(
 
 
 def _compiling(study: Study, agent: Agent) -> int:
-    """Bytes that compiling an update takes; who plans while collecting has counted its own."""
-    planning = study.planning
-    if not isinstance(agent, SlowAgent):
-        return COMPILING_BYTES
-    searched = planning.learn != "none" and planning.collect == "none"
-    return COMPILING_OTHERS_BYTES + searched * COMPILING_PLANNER_BYTES
+    """Bytes that compiling an update takes, and who plans while collecting or in it."""
+    update = COMPILING_OTHERS_BYTES if isinstance(agent, SlowAgent) else COMPILING_BYTES
+    return update + _compiling_planners(study, "collect", "learn")
+
+
+def _compiling_planners(study: Study, *roles: Role) -> int:
+    """Bytes more where somebody plans in these roles; not more where several do."""
+    planned = any(getattr(study.planning, role) != "none" for role in roles)
+    return planned * COMPILING_PLANNER_BYTES
 
 
 def _update(study: Study, spec: TaskSpec, agent: Agent) -> tuple[float, int]:
@@ -145,17 +151,23 @@ def _update(study: Study, spec: TaskSpec, agent: Agent) -> tuple[float, int]:
     rows = training.batch_size * training.batch_length
     images = sum(int(np.prod(s.shape)) for s in spec.observation.values() if is_image(s))
     if isinstance(agent, SlowAgent):
-        seconds, steps = _from_real_steps(study, agent)
+        seconds, steps, planned = _from_real_steps(study, agent)
     else:
-        steps = rows + min(b.imagination_starts, rows) * b.imagination_horizon
+        starts = min(b.imagination_starts, rows)
+        steps = rows + starts * b.imagination_horizon
         seconds = 6.0 * _parameters(agent) * steps / FLOPS_PER_SECOND
+        planned = max(1, round(study.planning.learn_share * starts))
+    planning, working = _planning(study, agent, "learn", planned, planned)
+    seconds += planning
     seconds += 40.0 * images * rows * study.model.image_depth / FLOPS_PER_SECOND
     width = max(study.model.width, b.width)
-    return seconds, 4 * (ACTIVATIONS * width * steps + IMAGE_ACTIVATIONS * images * rows)
+    kept = 4 * (ACTIVATIONS * width * steps + IMAGE_ACTIVATIONS * images * rows)
+    return seconds, kept + working
 
 
-def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int]:
-    """Seconds of one update but for its images, and latents that it keeps gradients of."""
+def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int, int]:
+    """Seconds of one update but for images and plans, latents that it keeps gradients of, and
+    states that it may plan from."""
     training, learning = study.training, study.learning
     rows = training.batch_size * training.batch_length
     size = {name: _parameters(getattr(agent, name)) for name in COMPONENTS}
@@ -170,10 +182,10 @@ def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int]:
         asked = candidates.number(agent.actor, study.planning.search) * rows
         flops += 2.0 * size["critic"] * asked
         seconds = CANDIDATE_SECONDS * asked
-    elif study.planning.learn == "mcts":
-        nodes = study.planning.search.simulations * roots * learning.reanalyse
-        seconds = nodes * _node_seconds(agent)
-    return flops / REAL_STEPS_RATE + seconds, roots * (ahead + 1)
+    planned = max(1, round(learning.reanalyse * training.batch_size)) * (
+        roots // training.batch_size
+    )
+    return flops / REAL_STEPS_RATE + seconds, roots * (ahead + 1), planned
 
 
 def _node_seconds(agent: Agent) -> float:
@@ -186,9 +198,13 @@ def _node_seconds(agent: Agent) -> float:
 
 
 def _planning(
-    study: Study, agent: Agent, role: Literal["collect", "evaluate"], steps: int, number: int
+    study: Study,
+    agent: Agent,
+    role: Role,
+    steps: int,
+    number: int,
 ) -> tuple[float, int]:
-    """Seconds of the planning for so many env steps, and bytes of it for `number` at once."""
+    """Seconds of the planning for so many steps, and bytes of it for `number` at once."""
     p = study.planning
     if getattr(p, role) == "none":
         return 0.0, 0
@@ -196,12 +212,14 @@ def _planning(
     if getattr(p, role) == "mcts":
         nodes = p.search.simulations
         working = 4 * PLANNED * width * nodes * number
-        return nodes * steps * _node_seconds(agent), COMPILING_PLANNER_BYTES + working
+        return nodes * steps * _node_seconds(agent), working
     # a step is imagined by what is recurrent and the prior, and judged by two heads
     each = sum(_parameters(getattr(agent, name)) for name in PLANNED_WITH)
-    flops = 2.0 * each * p.samples * p.iterations * p.horizon * steps
+    by_policy = round(p.policy_share * p.samples)  # which are imagined once
+    sequences = by_policy + (p.samples - by_policy) * p.iterations
+    flops = 2.0 * each * sequences * p.horizon * steps
     working = 4 * PLANNED * width * p.samples * number
-    return flops / FLOPS_PER_SECOND, COMPILING_PLANNER_BYTES + working
+    return flops / FLOPS_PER_SECOND, working
 
 
 def _environments(study: Study, spec: TaskSpec, stage: Stage) -> int:
@@ -228,13 +246,12 @@ def _replay(study: Study, spec: TaskSpec, steps: int) -> int:
     return (steps // (chunk * streams) + 1) * chunk * streams * _row_bytes(spec)
 
 
-def _evaluated(study: Study, spec: TaskSpec) -> int:
-    """Bytes of `episodes.jsonl` and the film."""
+def _film(study: Study, spec: TaskSpec) -> int:
+    """Bytes of the film of an evaluation."""
     settings = study.evaluate
     films = min(settings.video_episodes, settings.episodes, settings.environments)
     frames = films * min(settings.video_steps, spec.episode_length or settings.video_steps)
-    film = FILM_BYTES * frames * study.tasks.video_size**2
-    return int(2 * EPISODE_BYTES * settings.episodes + film)
+    return int(FILM_BYTES * frames * study.tasks.video_size**2)
 
 
 def _row(parameters: int, updates: int, memory: int, disk: int, seconds: float) -> dict[str, Any]:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from policies.agent import Agent
+from policies.muzero import MuZeroAgent
+from policies.planner_names import evaluated, parse
 from policies.settings import Planner
+from policies.simulated import SimulatorAgent, in_the_simulator
 from stages import checkpoints, durable
 from stages.explore import fresh_agent
 from stages.metrics import Progress, plain
-from stages.records import PLANNED, SEEN
+from stages.records import PLANNED, PLANNED_SEEN, SEEN
 from stages.rollout import AgentChooser, Examination, Film
 from stages.settings import Study
 from stages.videos import write_video
@@ -25,14 +28,15 @@ REFERENCES = ("random", "oracle")
 class Inputs:
     """A transfer's folder, or a reference (`random`, `oracle`) in the place of an arm.
 
-    With a `planner` the final agent is evaluated once more, with that planner and nothing else.
+    With a `planner` (a name as in `policies.planner_names`) the final agent is evaluated once more,
+    with that planner and nothing else.
     """
 
     task: str
     arm: str
     seed: int
     transfer: Path | None = None
-    planner: Planner | None = None
+    planner: str | None = None
 
 
 def run(study: Study, inputs: Inputs, folder: Path) -> Path:
@@ -50,6 +54,8 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
     else:
         labels = {"start": "start", "checkpoint": "final"}
     planner = inputs.planner or study.evaluated_by(inputs.arm)
+    study = study.model_copy(update={"planning": evaluated(planner, study.planning)})
+    acting = study.planning.evaluate
     episodes = study.evaluate.episodes
     exam = Examination(study, inputs.task, spec, "evaluate", episodes)
     rows: list[dict[str, Any]] = []
@@ -62,15 +68,18 @@ def run(study: Study, inputs: Inputs, folder: Path) -> Path:
         else:
             for which, label in labels.items():
                 agent = load_agent(study, spec, inputs, which)
-                records = exam.run(_chooser(exam, agent, inputs, planner))
+                if parse(planner).model is not None:
+                    agent = _in_the_simulator(study, spec, agent)
+                records = exam.run(_chooser(exam, agent, inputs, acting))
                 rows += _rows(spec, inputs, label, planner, records)
                 progress.show(len(rows))
     finally:
         exam.close()
+    if agent is not None and study.tasks.levels is not None:
+        records = _on_seen_levels(study, spec, inputs, agent)
+        label = SEEN if inputs.planner is None else PLANNED_SEEN
+        rows += _rows(spec, inputs, label, planner, records)
     if inputs.planner is None:
-        if agent is not None and study.tasks.levels is not None:
-            records = _on_seen_levels(study, spec, inputs, agent)
-            rows += _rows(spec, inputs, SEEN, planner, records)
         _film(study, spec, inputs, agent, folder)
     write_lines(folder / "episodes.jsonl", rows)
     progress.show(progress.total)
@@ -108,13 +117,23 @@ def load_agent(study: Study, spec: TaskSpec, inputs: Inputs, which: str) -> Agen
     return checkpoints.restore_agent(source, agent)
 
 
+def _in_the_simulator(study: Study, spec: TaskSpec, agent: Agent) -> Agent:
+    """The agent with the task's own step in the place of its model."""
+    settings = study.agent.model_copy(update={"world_model": "simulator"})
+    of = study.model_copy(update={"agent": settings})
+    like = fresh_agent(of, spec, 0, "transfer", curious=False)
+    assert isinstance(agent, MuZeroAgent), "checked with the study"
+    assert isinstance(like, SimulatorAgent), "asked for"
+    return in_the_simulator(agent, like)
+
+
 def _on_seen_levels(
     study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent
 ) -> list[dict[str, Any]]:
     episodes = study.evaluate.episodes
     exam = Examination(study, inputs.task, spec, "evaluate", episodes, seen=True)
     try:
-        return exam.run(_chooser(exam, agent, inputs, study.evaluated_by(inputs.arm)))
+        return exam.run(_chooser(exam, agent, inputs, study.planning.evaluate))
     finally:
         exam.close()
 
@@ -131,7 +150,7 @@ def _film(study: Study, spec: TaskSpec, inputs: Inputs, agent: Agent | None, fol
         if agent is None:
             choose = getattr(exam, f"{inputs.arm}_chooser")()
         else:
-            choose = _chooser(exam, agent, inputs, study.evaluated_by(inputs.arm))
+            choose = _chooser(exam, agent, inputs, study.planning.evaluate)
         exam.run(choose, film, steps=min(settings.video_steps, spec.episode_length or 10**6))
     finally:
         exam.close()

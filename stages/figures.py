@@ -47,13 +47,13 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     arms = {name: arm for name, arm in result.arms.items() if arm.curve}
     if not arms:
         return None
-    factor, shown = formats.scale(result.metric), formats.sign(result.metric)
+    factor = formats.scale(result.metric)
     heights = [factor * x for arm in arms.values() for x in _reach(arm)]
     references = {name: factor * value for name, value in result.references.items()}
     last = max(arm.curve[-1].env_steps for arm in arms.values())
     limits = extent([*heights, *references.values()])
     plot = Plot((WIDTH, 250), (0, last or 1), limits, MARGINS)
-    unit = formats.UNITS[result.metric] + (f", {shown}" if shown else "")
+    unit = formats.unit(result.metric)
     plot.y_axis(unit, formats.compact)
     plot.x_axis("env steps of fine-tuning", formats.compact)
     for name, value in references.items():
@@ -86,7 +86,7 @@ def finals(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     rows = [_arm_row(name, arm, styles[name], result.metric) for name, arm in arms.items()]
     plot = rows_plot(
         rows,
-        formats.UNITS[result.metric] + (f", {s}" if (s := formats.sign(result.metric)) else ""),
+        formats.unit(result.metric),
         {REFERENCE_NAMES[name]: factor * value for name, value in result.references.items()},
     )
     said = [
@@ -200,7 +200,7 @@ def variants(task: str, arm: str, results: Mapping[str, LoopResult], style: Styl
         return None
     metric = next(iter(found.values())).metric
     rows = [_arm_row(name, task.arms[arm], style, metric) for name, task in found.items()]
-    unit = formats.UNITS[metric] + (f", {s}" if (s := formats.sign(metric)) else "")
+    unit = formats.unit(metric)
     said = [
         f"{name} {formats.measured(task.arms[arm].iqm, task.arms[arm].interval, metric)}"
         for name, task in found.items()

@@ -90,6 +90,11 @@ def sign(metric: Metric | None) -> str:
     return "%" if metric in ("success", "score") else ""
 
 
+def unit(metric: Metric) -> str:
+    """A metric as an axis names it: `return`, `success rate, %`."""
+    return UNITS[metric] + (f", {shown}" if (shown := sign(metric)) else "")
+
+
 def steps(count: int | float | None) -> str:
     """`10 000`."""
     return DASH if count is None else number(float(count), 0)

@@ -1,4 +1,4 @@
-"""Figures about planning at evaluation: planner by planner, what was expected, and the matrix."""
+"""Figures about who plans: planner by planner at evaluation, what was expected, and matrices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def by_planner(task: str, result: TaskResult, looks: Mapping[str, Style]) -> lis
 
 
 def _values(task: str, name: str, arm: ArmResult, metric: Metric, look: Style) -> Figure:
-    factor, sign = formats.scale(metric), formats.sign(metric)
+    factor = formats.scale(metric)
     rows, said = [], []
     for planner, result in arm.planners.items():
         scaled = result.interval and (factor * result.interval[0], factor * result.interval[1])
@@ -46,7 +46,7 @@ def _values(task: str, name: str, arm: ArmResult, metric: Metric, look: Style) -
         tips = [f"seed {seed}" for seed in result.by_seed]
         rows.append(Row(planner, look, factor * result.iqm, scaled, dots, tips))
         said.append(f"{planner} {formats.measured(result.iqm, result.interval, metric)}")
-    plot = rows_plot(rows, formats.UNITS[metric] + (f", {sign}" if sign else ""), {})
+    plot = rows_plot(rows, formats.unit(metric), {})
     alt = f"The same final agents of {name} on {task} by planner: {'; '.join(said)}."
     each = max(found.episodes // len(found.by_seed) for found in arm.planners.values())
     caption = caption_of([arm], f"each dot is a seed over the same {each} episodes")
@@ -81,21 +81,27 @@ def _foresight(task: str, name: str, arm: ArmResult, look: Style) -> Figure | No
     return Figure(f"Expected − achieved: {name}", plot.render(f"{alt}{'; '.join(said)}."), caption)
 
 
-def matrices(results: VariantResults) -> list[Matrix]:
-    """A matrix per task and arm, and per arm over all tasks, where there is something to cross."""
-    groups = dict.fromkeys((cell.task, cell.arm) for cell in results.planning)
-    found = [_matrix(results, task, arm) for task, arm in groups]
+def matrices(results: VariantResults, cells: Sequence[PlannerCell], called: str) -> list[Matrix]:
+    """A matrix per task and arm, and per arm over all tasks, where there is something to cross.
+
+    Args:
+        cells: `results.planning` or `results.collecting`.
+        called: what alternative texts call it.
+    """
+    groups: dict[tuple[str | None, str], list[PlannerCell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.task, cell.arm), []).append(cell)
+    found = [_matrix(results, *group, within, called) for group, within in groups.items()]
     return [matrix for matrix in found if len(matrix.rows) > 1 and len(matrix.planners) > 1]
 
 
-def _matrix(results: VariantResults, task: str | None, arm: str) -> Matrix:
-    cells = [cell for cell in results.planning if (cell.task, cell.arm) == (task, arm)]
+def _matrix(
+    results: VariantResults, task: str | None, arm: str, cells: Sequence[PlannerCell], called: str
+) -> Matrix:
     planners = list(dict.fromkeys(cell.planner for cell in cells))
     rows: dict[str, dict[str, PlannerCell]] = {}
     for cell in cells:
-        model = cell.world_model
-        label = f"{cell.variant} ({model})" if model and model != cell.variant else cell.variant
-        rows.setdefault(label, {})[cell.planner] = cell
+        rows.setdefault(label_of(cell.variant, cell.world_model), {})[cell.planner] = cell
     metric = _metric(results, task)
     digits = formats.shared_decimals(metric, *((cell.iqm, cell.interval) for cell in cells))
     digits = min(digits, 2) if task is None else digits
@@ -110,25 +116,25 @@ def _matrix(results: VariantResults, task: str | None, arm: str) -> Matrix:
         "each cell an IQM over seeds" if task else "0 is the random policy, 1 the oracle or best"
     )
     caption = caption_of(behind, f"{scale} · framed: the best of its row")
-    return Matrix(
-        title,
-        metric,
-        planners,
-        rows,
-        digits,
-        _picture(title, metric, planners, rows, digits, caption),
-    )
+    picture = _picture(f"{called}, {title}", metric, planners, rows, digits)
+    return Matrix(title, metric, planners, rows, digits, Figure(title, picture, caption))
+
+
+def label_of(variant: str, world_model: str | None) -> str:
+    """A variant with the world model that it has, where its name does not say that."""
+    named = world_model is None or world_model == variant
+    return variant if named else f"{variant} ({world_model})"
 
 
 def _picture(
-    title: str,
+    said: str,
     metric: Metric | None,
     planners: Sequence[str],
     rows: Mapping[str, Mapping[str, PlannerCell]],
     digits: int,
-    caption: str,
-) -> Figure:
-    """Cells shaded by their values, with their numbers; the best of a row is framed."""
+) -> str:
+    """Cells shaded by their values, with their numbers; the best of a row is framed. What is `said`
+    comes before the numbers of the alternative text."""
     values = [cell.iqm for row in rows.values() for cell in row.values()]
     low, span = min(values), (max(values) - min(values)) or 1.0
     height = 24 + len(rows) * (LABEL + CELL + 6)
@@ -136,7 +142,7 @@ def _picture(
     wide = WIDTH / len(planners)
     for column, planner in enumerate(planners):
         plot.text((column + 0.5) * wide, 14, planner, "tick", "middle")
-    said = []
+    told = []
     for index, (label, row) in enumerate(rows.items()):
         top = 22 + index * (LABEL + CELL + 6)
         plot.text(2, top + 14, label, "row")
@@ -158,9 +164,8 @@ def _picture(
             f"{planner} {formats.measured(cell.iqm, cell.interval, metric, digits=digits)}"
             for planner, cell in row.items()
         ]
-        said.append(f"{label}: {', '.join(numbers)}, best {first}")
-    alt = f"Planner by world model, {title}: {'; '.join(said)}."
-    return Figure(title, plot.render(alt), caption)
+        told.append(f"{label}: {', '.join(numbers)}, best {first}")
+    return plot.render(f"{said}: {'; '.join(told)}.")
 
 
 def best(row: Mapping[str, PlannerCell] | Mapping[str, PlannerResult]) -> str:

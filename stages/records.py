@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from policies import planner_names
 from stages.settings import Arm
 from tasks.contract import TaskError
 
@@ -22,6 +23,7 @@ Row = dict[str, Any]
 REFERENCES = ("random", "oracle")
 SEEN = "final-seen"  # the final agent on the levels it was trained on, where `tasks.levels` is set
 PLANNED = "final-planned"  # the final agent with a planner beside its main one
+PLANNED_SEEN = "final-planned-seen"  # likewise on the levels it was trained on
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Evaluation:
     episodes: tuple[Row, ...]
 
     def at(self, checkpoint: str) -> tuple[Row, ...]:
-        """The episodes of `start`, `final`, `final-seen`, `final-planned`, `random` or `oracle`."""
+        """The episodes of `start`, `final`, `final-seen`, `final-planned`, `final-planned-seen`,
+        `random` or `oracle`."""
         return tuple(row for row in self.episodes if row.get("checkpoint") == checkpoint)
 
 
@@ -128,6 +131,18 @@ class Loop:
         main = self.arms[arm].evaluate or self.study.get("planning", {}).get("evaluate", "none")
         listed = self.study.get("evaluate", {}).get("planners", ())
         return tuple(dict.fromkeys([str(main), *map(str, listed)]))
+
+    def planner_of(self, name: str) -> tuple[str, int | None, str | None]:
+        """A planner's kind, its size by name or study (0 of none, None where unknown), and the
+        model that it plans in where that is not the agent's."""
+        try:
+            kind, size, model = planner_names.parse(name)
+        except ValueError:  # of a run from elsewhere
+            return name, None, None
+        planning = self.study.get("planning", {})
+        known = {"none": 0, "mcts": planning.get("search", {}).get("simulations")}
+        found = size or known.get(kind, planning.get("samples"))
+        return kind, found if isinstance(found, int) else None, model
 
 
 def read(root: Path) -> list[Loop]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import numpy as np
@@ -29,6 +29,7 @@ from stages import (
     level_figures,
     palette,
     planner_figures,
+    planning_curves,
     report_videos,
     run_figures,
 )
@@ -124,8 +125,10 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         views=views,
         variants=variant_figures(results, loops, styles),
         variant_comparisons=getattr(results, "comparisons", []),
-        matrices=planner_figures.matrices(results) if isinstance(results, VariantResults) else [],
+        matrices=matrices(results, "planning", "Planner by world model"),
+        collecting=matrices(results, "collecting", "Planner while collecting by world model"),
         best=planner_figures.best,
+        amounts=planning_curves.curves(results),
         cut=cut_short,
         time=run_figures.time_spent(loops),
         parts=run_figures.PARTS,
@@ -222,6 +225,15 @@ def variant_figures(
         if any(pictures):
             found.append((task, [picture for picture in pictures if picture]))
     return found
+
+
+def matrices(
+    results: Results, which: Literal["planning", "collecting"], called: str
+) -> list[planner_figures.Matrix]:
+    """Planner x world model, of evaluations or of collecting; none without variants."""
+    if not isinstance(results, VariantResults):
+        return []
+    return planner_figures.matrices(results, getattr(results, which), called)
 
 
 def facts(loops: Sequence[Loop], views: Sequence[LoopView]) -> list[tuple[str, str]]:

@@ -60,10 +60,19 @@ class Foresight(Result):
 class PlannerResult(Result):
     """The final agents of one arm, acting by one planner."""
 
+    kind: str = Field(description="The planner, whose name may have its size behind it.")
+    size: int | None = Field(
+        description="Simulations of a tree search, samples of the others; 0 is the policy alone. "
+        "Null where the run does not tell."
+    )
+    model: str | None = Field(
+        None, description="What it plans in: `simulator`, or null for the agent's own model."
+    )
     iqm: float
     interval: Interval
     by_seed: dict[int, float]
     episodes: int
+    seen: SeenResult | None = Field(None, description="On the levels of the training.")
     foresight: Foresight | None = Field(None, description="Null where episodes do not tell.")
 
 
@@ -171,6 +180,7 @@ class LoopResult(Result):
     exploration: ExplorationResult | None
     levels: int | None = Field(None, description="Levels of the training; null without any.")
     world_model: str | None = Field(None, description="`agent.world_model`.")
+    collect: str | None = Field(None, description="`planning.collect`.")
     missing: list[str] = Field(description="What the run has yet to do, a line each.")
 
 
@@ -208,4 +218,7 @@ class VariantResults(Result):
     comparisons: list[VariantComparison]
     planning: list[PlannerCell] = Field(
         default_factory=list, description="Empty without a second planner at evaluation."
+    )
+    collecting: list[PlannerCell] = Field(
+        default_factory=list, description="Empty without variants named by who collects."
     )

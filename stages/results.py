@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import planner_results, scores, statistics
+from stages import planner_matrix, scores, statistics
 from stages.records import PLANNED, Loop, Row, read
 from stages.result_types import (
     Aggregate,
@@ -43,7 +43,8 @@ def collect(root: Path) -> Results:
         study=loops[0].name,
         variants=variants,
         comparisons=compare_variants(variants),
-        planning=planner_results.cells(variants),
+        planning=planner_matrix.evaluating(variants),
+        collecting=planner_matrix.collecting(variants),
     )
 
 
@@ -64,6 +65,7 @@ def loop_results(loop: Loop) -> LoopResult:
         exploration=exploration_result(loop),
         levels=loop.study.get("tasks", {}).get("levels"),
         world_model=loop.study.get("agent", {}).get("world_model"),
+        collect=loop.study.get("planning", {}).get("collect"),
         missing=missing(loop),
     )
 

@@ -193,10 +193,12 @@ class EvaluateSettings(Settings):
     environments: int = Field(
         default=16, ge=1, description="Copies of the task stepped as one batch."
     )
-    planners: tuple[Planner, ...] = Field(
+    planners: tuple[str, ...] = Field(
         default=(),
         description="Planners by which every arm's final agent is evaluated once more, on the same "
-        "episodes, beside the one of planning.evaluate. Nothing is trained for it.",
+        "episodes, beside the one of planning.evaluate. Nothing is trained for it. `none`, `cem`, "
+        "`mppi`, `mcts`, or with a size: `mcts-16` has 16 simulations, `cem-256` 256 samples. "
+        "`mcts-16@simulator` searches in the task's own step (maze, `muzero`).",
     )
     video_episodes: int = Field(default=2, ge=0, description="Episodes filmed; 0 makes no videos.")
     video_steps: int = Field(default=200, ge=2, description="Longest film, in agent steps.")
@@ -230,8 +232,9 @@ class Study(Settings):
         row = self.transfer.arms.get(arm)
         return (row.evaluate if row else None) or self.planning.evaluate
 
-    def also_evaluated_by(self, arm: str) -> tuple[Planner, ...]:
-        """Who else plans at evaluations of an arm's final agent, apart from its main one."""
+    def also_evaluated_by(self, arm: str) -> tuple[str, ...]:
+        """Who else plans at evaluations of an arm's final agent, apart from its main one; names as
+        in `policies.planner_names`."""
         main = self.evaluated_by(arm)
         return tuple(name for name in self.evaluate.planners if name != main)
 

@@ -7,7 +7,7 @@ template defines (`--arm-model`, `--ink`, ...).
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Point = tuple[float, float]
@@ -77,11 +77,16 @@ class Plot:
         _, _, top, bottom = self.margins
         return Scale(*self.y_limits, self.size[1] - bottom, top)
 
-    def x_axis(self, label: str, form: Callable[[float], str], count: int = 5) -> None:
-        """Ticks below, with the axis' label under them."""
+    def x_axis(
+        self, label: str, ticks: Callable[[float], str] | Mapping[float, str], count: int = 5
+    ) -> None:
+        """Ticks below, with the axis' label under them; `ticks` are how round numbers, about
+        `count` of them, are written, or what is written where."""
         bottom = self.y.start
-        for tick in self.x.ticks(count):
-            self.text(self.x(tick), bottom + 15, form(tick), "tick", "middle")
+        if not isinstance(ticks, Mapping):
+            ticks = {tick: ticks(tick) for tick in self.x.ticks(count)}
+        for tick, text in ticks.items():
+            self.text(self.x(tick), bottom + 15, text, "tick", "middle")
         self._line(self.x.start, bottom, self.x.end, bottom, "axis")
         self.text(self.x.end, bottom + 30, label, "label", "end")
 

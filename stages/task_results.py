@@ -1,11 +1,11 @@
 """The results of one task: its arms, their comparisons and the 2 x 2 design."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from stages import design, planner_results, scores, statistics
-from stages.records import REFERENCES, SEEN, Evaluation, Loop, Training
+from stages.records import REFERENCES, SEEN, Loop, Training
 from stages.result_types import (
     ArmResult,
     Comparison,
@@ -13,7 +13,6 @@ from stages.result_types import (
     DesignResult,
     Effect,
     SeedResult,
-    SeenResult,
     TaskResult,
 )
 from stages.settings import Arm
@@ -85,11 +84,12 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         seeds=seeds,
         iqm=final.value if final else None,
         interval=final.interval if final else None,
-        seen=_seen(evaluations, metric),
+        seen=planner_results.over_seeds({s: e.at(SEEN) for s, e in evaluations.items()}, metric),
         planners=planner_results.of_arm(
             list(evaluations.values()),
             loop.replanned_of(task, name),
             loop.planners_of(name),
+            loop.planner_of,
             metric,
         ),
         area_under_curve=area.value if area else None,
@@ -101,14 +101,6 @@ def arm_result(loop: Loop, task: str, name: str, arm: Arm, metric: Metric) -> Ar
         achievements=(scores.achievement_shares(episodes) or None) if metric == "score" else None,
         training_score=_training_score(transfers.values()) if metric == "score" else None,
     )
-
-
-def _seen(evaluations: Mapping[int, Evaluation], metric: Metric) -> SeenResult | None:
-    """The final agents on the levels of their training; None where there was no such evaluation."""
-    values = {seed: scores.value_of(e.at(SEEN), metric) for seed, e in sorted(evaluations.items())}
-    known = {seed: value for seed, value in values.items() if value is not None}
-    found = _estimate(list(known.values()))
-    return found and SeenResult(iqm=found.value, interval=found.interval, by_seed=known)
 
 
 def _training_score(transfers: Iterable[Training]) -> float | None:

@@ -86,7 +86,8 @@ def confine(root: Path, levels: int, lift: float) -> None:
 
 def replan(root: Path, lifts: Mapping[str, float]) -> None:
     """Say of a run that its final agents were evaluated with other planners, too, each of which is
-    so much better; who acts expects 1 more than comes, and twice its lift more where it plans."""
+    so much better; who acts expects 1 more than comes, and twice its lift more where it plans. On
+    the levels of the training, too, where the run was confined to some before."""
     study = root / "study.toml"
     study.write_text(f"{study.read_text()}\n[evaluate]\nplanners = {json.dumps(list(lifts))}\n")
     for path in root.glob("evaluate/*/*/seed-*/episodes.jsonl"):
@@ -97,12 +98,14 @@ def replan(root: Path, lifts: Mapping[str, float]) -> None:
         write_lines(path, told)
         job = json.loads((path.parent / "job.json").read_text())
         for planner, lift in lifts.items():
+            labels = {"final": "final-planned", "final-seen": "final-planned-seen"}
             more = [
                 row
-                | {"checkpoint": "final-planned", "planner": planner, "value": lift * row["value"]}
+                | {"checkpoint": labels[row["checkpoint"]], "planner": planner}
                 | {"expected_return": row["discounted_return"] + 2 * lift}
+                | {"value": lift * row["value"]}
                 for row in told
-                if row["checkpoint"] == "final"
+                if row["checkpoint"] in labels
             ]
             write_job(path.parent / planner, "evaluate", job["task"], job["arm"], job["seed"])
             write_lines(path.parent / planner / "episodes.jsonl", more)

@@ -184,6 +184,20 @@ def test_planners_beside_the_main_one_are_jobs_of_their_own() -> None:
     assert {id for id in other if other[id].digest != after[id].digest} == set(added)
 
 
+def test_a_planner_named_with_its_size_is_what_its_size_makes_it() -> None:
+    names = 'evaluate.planners=["mcts", "mcts-4", "cem-20"]'
+    before = graph(names, "planning.elites=4").jobs
+    at = f"evaluate/{TASK}/scratch/seed-0/"
+    assert before[f"{at}mcts-4"].planner == "mcts-4"
+    assert before[f"{at}mcts-4"].settings["planning.evaluate"] == "mcts"
+    assert before[f"{at}mcts-4"].settings["planning.search.simulations"] == 4
+    assert before[f"{at}cem-20"].settings["planning.samples"] == 20
+    sizes = ("planning.search.simulations=9", "planning.samples=99")
+    after = graph(names, "planning.elites=4", *sizes).jobs
+    changed = {id for id, job in before.items() if after[id].digest != job.digest}
+    assert {id.split("/")[-1] for id in changed} == {"mcts"}
+
+
 def test_evaluation_settings_matter_to_evaluation_not_to_exploration() -> None:
     before, after = graph().jobs, graph("evaluate.episodes=5").jobs
     assert before["explore/seed-0"].digest == after["explore/seed-0"].digest

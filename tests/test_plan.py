@@ -74,6 +74,21 @@ def test_planning_takes_time_where_somebody_plans() -> None:
     assert seconds('planning.collect="cem"')["explore"] > 2 * none["explore"]
 
 
+def test_a_search_takes_what_its_size_and_levels_say() -> None:
+    study = load_study("perfect-model").variants["simulator"]
+    spec = specs_of(study)["maze/collect:small"]
+
+    def seconds(planner: str | None, levels: int | None = 100) -> float:
+        tasks = study.tasks.model_copy(update={"levels": levels})
+        of = study.model_copy(update={"tasks": tasks})
+        return estimates.estimate(of, spec, "evaluate", 0, False, 0, planner)["seconds"]
+
+    policy = seconds("none")
+    assert seconds("mcts-64") - policy == pytest.approx(4 * (seconds("mcts-16") - policy))
+    assert policy == pytest.approx(2 * seconds("none", None))  # on unseen levels alone
+    assert seconds(None) == pytest.approx(1.5 * seconds(None, None))  # start, final, seen
+
+
 def test_agents_of_real_steps_take_what_their_searches_take() -> None:
     """And nothing for imagination, which they do not do."""
     none = ("planning.learn=none", "planning.collect=none")
@@ -94,9 +109,41 @@ def test_agents_of_real_steps_take_what_their_searches_take() -> None:
     # 1,000 updates of 256 roots, and 4,000 env steps, 16 simulations each
     assert searching > (1_000 * 256 + 4_000) * 16 * estimates.NODE_SECONDS
     learning = row("planning.collect=none")
-    for searched in (plain, learning):
+    for searched, states in ((plain, 256 + 16), (learning, 256)):  # roots, and 16 environments
         more = searched["memory_bytes"] - without["memory_bytes"]
-        assert more == pytest.approx(estimates.COMPILING_PLANNER_BYTES, rel=0.1)
+        trees = 4 * estimates.PLANNED * 128 * 16 * states  # 16 nodes as wide as the networks
+        assert more == estimates.COMPILING_PLANNER_BYTES + trees
+
+
+@pytest.mark.parametrize("planner", ["cem", "mppi", "mcts"])
+@pytest.mark.parametrize(
+    ("world_model", "share", "states"),
+    [("rssm", "planning.learn_share=0.25", 16), ("muzero", "learning.reanalyse=0.25", 4 * 22)],
+)
+def test_a_plan_takes_the_same_to_learn_from_as_to_collect_by(
+    planner: str, world_model: str, share: str, states: int
+) -> None:
+    """A quarter of 64 imagination starts, or of 16 sequences with 22 roots, for every update."""
+    study = load_study("desk", None, [f"agent.world_model={world_model}", share]).first
+    spec = specs_of(study)["desk/push_left:sparse"]
+
+    def row(**roles: str) -> dict[str, Any]:
+        planning = study.planning.model_copy(update={"learn": "none", "collect": "none", **roles})
+        of = study.model_copy(update={"planning": planning})
+        return estimates.estimate(of, spec, "transfer", 6_800, False)
+
+    none, learning, collecting = row(), row(learn=planner), row(collect=planner)
+    each = (collecting["seconds"] - none["seconds"]) / (6_800 - 800)
+    assert each > 0
+    extra = learning["seconds"] - none["seconds"]
+    assert extra == pytest.approx(none["updates"] * states * each)
+    compiling = estimates.COMPILING_PLANNER_BYTES
+    more = [found["memory_bytes"] - none["memory_bytes"] - compiling
+            for found in (collecting, learning)]  # fmt: skip
+    assert more[1] == pytest.approx(states / 8 * more[0])  # of 8 environments, of all the states
+    both = row(learn=planner, collect=planner)
+    assert both["memory_bytes"] - none["memory_bytes"] == sum(more) + compiling
+    assert both["seconds"] == pytest.approx(collecting["seconds"] + extra)
 
 
 def test_the_estimate_of_a_job_is_near_what_it_takes(

@@ -15,7 +15,7 @@ from policies.objectives import CuriosityObjective, CuriousTaskObjective, TaskOb
 from stages import checkpoints, evaluate, explore, interruption, training_loop, transfer
 from stages.acting import AgentActor
 from stages.expectations import Expectations
-from stages.records import PLANNED
+from stages.records import PLANNED, PLANNED_SEEN, SEEN
 from stages.settings import Study
 from tests import tiny
 
@@ -119,6 +119,49 @@ def test_episodes_name_the_planner_that_acted(tmp_path: Path) -> None:
     assert [row | {"checkpoint": "final"} for row in beside] == main
     assert {row["checkpoint"] for row in beside} == {PLANNED}
     assert {"job.json", "video.mp4"}.isdisjoint(p.name for p in (tmp_path / "none/mppi").iterdir())
+
+
+@pytest.mark.parametrize("where", ["", pytest.param("@simulator", marks=pytest.mark.slow)])
+def test_a_planner_named_with_its_size_acts_on_levels_of_both_kinds(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a main evaluation by a planner of that size does, without anything before the training; in
+    the simulator as one does of an agent that has it for a model."""
+    task, name = "maze/collect:small", f"mcts-3{where}"
+
+    def of(evaluate: str, simulations: int) -> Study:
+        search = {"simulations": simulations, "actions": 4, "considered": 2}
+        return tiny.study(
+            task,
+            tasks={"explore": "maze/free:small", "levels": 2},
+            agent={"world_model": "muzero"},
+            muzero={"latent": 12, "unroll": 2, "projection": 8},
+            planning={"evaluate": evaluate, "search": search},
+        )
+
+    def fresh(study: Study, spec: Any, inputs: Any, which: str) -> Any:
+        return explore.fresh_agent(study, spec, 0, "transfer", curious=False)
+
+    def with_model(study: Study, spec: Any, inputs: Any, which: str) -> Any:
+        agent = fresh(study, spec, inputs, which)
+        return evaluate._in_the_simulator(study, spec, agent) if where else agent
+
+    monkeypatch.setattr(evaluate, "load_agent", with_model)
+    main = rows(evaluate.run(of("mcts", 3), evaluate.Inputs(task, "scratch", 0), tmp_path / "main"))
+    monkeypatch.setattr(evaluate, "load_agent", fresh)
+    inputs = evaluate.Inputs(task, "scratch", 0, planner=name)
+    beside = rows(evaluate.run(of("none", 7), inputs, tmp_path / "beside"))
+    labels = {"final": PLANNED, SEEN: PLANNED_SEEN}
+    assert beside == [
+        row | {"checkpoint": labels[row["checkpoint"]], "planner": name}
+        for row in main
+        if row["checkpoint"] in labels
+    ]
+    assert len(beside) == 4
+    unseen, seen = (
+        [(r["return"], r["discounted_return"]) for r in half] for half in (beside[:2], beside[2:])
+    )
+    assert unseen != seen
 
 
 def test_what_an_episode_brings_is_discounted_by_hand() -> None:

@@ -133,6 +133,47 @@ def test_planners_cross_world_models(preset: str) -> None:
     assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)
 
 
+@PRESETS
+def test_collecting_planners_cross_world_models(preset: str) -> None:
+    """Names say who collects; within a world model nothing else differs, and no planner acts at
+    the end."""
+    study = load_study("planners-collect", preset)
+    cells = {}
+    for name, variant in study.variants.items():
+        model, _, planner = str(name).rpartition("-")
+        assert (variant.agent.world_model, variant.planning.collect) == (model, planner)
+        assert (variant.planning.evaluate, variant.evaluate.planners) == ("none", ())
+        updates = planned_updates(variant.training, variant.transfer.steps)
+        assert updates >= 2 * variant.training.updates_per_call  # the policy acts before the first
+        planning = variant.planning.model_copy(update={"collect": "none"})
+        cells[model, planner] = variant.model_copy(update={"planning": planning})
+    every = itertools.product(("rssm", "muzero"), ("none", "cem", "mppi", "mcts"))
+    assert list(cells) == list(every)
+    assert all(cells[model, planner] == cells[model, "none"] for model, planner in cells)
+    assert study.first.tasks.transfer == ("desk/reach:dense", "desk/open_drawer:dense")
+    assert len(study.first.seed_list) == (1 if preset == "smoke" else 3)
+
+
+@PRESETS
+def test_a_perfect_model_differs_in_the_model_alone(preset: str) -> None:
+    """Both are evaluated by as many simulations, from none on."""
+    study = load_study("perfect-model", preset)
+    learnt, perfect = study.variants.values()
+    agent = learnt.agent.model_copy(update={"world_model": "simulator"})
+    assert learnt.agent.world_model == "muzero"
+    assert learnt.model_copy(update={"agent": agent, "evaluate": perfect.evaluate}) == perfect
+    assert perfect.tasks.levels == 100
+    jobs = build(study.variants).jobs.values()
+    own = {"mcts-4", "mcts-16", "mcts-64"}
+    for name, expected in (("muzero", own | {f"{n}@simulator" for n in own}), ("simulator", own)):
+        found = {job.planner for job in jobs if job.id.startswith(f"{name}/evaluate/")}
+        assert found == {None} | expected
+    digests = [job.digest for job in jobs if job.stage == "evaluate" and job.seed == 0]
+    assert len(set(digests)) == len(digests) - 1  # the random policy is the same in both
+    assert perfect.planning.evaluate == "none"
+    assert len(perfect.seed_list) == (1 if preset == "smoke" else 3)
+
+
 @pytest.mark.parametrize("name", ready_made())
 def test_a_smoke_run_learns_something(name: str) -> None:
     for variant in load_study(name, "smoke").variants.values():

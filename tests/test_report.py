@@ -192,6 +192,62 @@ def test_planners_are_crossed_with_world_models(crossed: Path) -> None:
     assert text.count('class="framed cell"') == 3 * 2
 
 
+@pytest.mark.parametrize("confined", [True, False])
+def test_more_planning_is_a_curve_per_variant(tmp_path: Path, confined: bool) -> None:
+    """By simulations, on unseen levels and on those of the training, and one for who planned in the
+    simulator; cem has one size, no curve."""
+    root = synthetic_run.write_variants(
+        tmp_path, {"muzero": 1.0, "true": 2.0}, tasks=DESK[:1], arms={"scratch": []}, videos=False
+    )
+    for name in ("muzero", "true"):
+        if confined:
+            synthetic_run.confine(root / name, 10, 1.5)
+        lifts = {"mcts-16": 3.0, "cem-32": 0.5, "mcts-4": 2.0}
+        true = {"mcts-16@simulator": 4.0, "mcts-4@simulator": 3.0} if name == "muzero" else {}
+        synthetic_run.replan(root / name, lifts | true)
+        study = root / name / "study.toml"
+        study.write_text(study.read_text().replace('"rssm"', '"muzero"'))
+    text = report.run(root).read_text()
+    assert Outline(text).unnamed == []
+    said = re.findall(r'"Values by how many (\w+) (\w+) has([^,]*), ([^"]*)"', text)
+    line = r"\d[^;]* with 0, \d[^;]* with 4, \d[^;]* with 16"
+    places = [" on unseen levels", " on levels of the training"] if confined else [""]
+    assert [where for _, _, where, _ in said] == places
+    for noun, kind, _, numbers in said:
+        assert (noun, kind) == ("simulations", "mcts")
+        names = ("muzero", r"muzero \(simulator\)", r"true \(muzero\)")
+        shown = "; ".join(f"{name} {line}" for name in names)
+        assert re.fullmatch(rf"{DESK[0]}, scratch: {shown}\.", numbers), numbers
+    (cells,) = re.findall(rf"Planner by world model, {DESK[0]}, scratch: ([^\"]*)", text)[:1]
+    row = r"none \d[^;]*, mcts-16 \d[^;]*, cem-32 [^;]*, mcts-4 [^;]*"
+    simulated = r"mcts-16 \d[^;]*, mcts-4 [^;]*best mcts-16"
+    whole = rf"muzero: {row}; muzero \(simulator\): {simulated}; true \(muzero\): {row}"
+    assert re.fullmatch(whole, cells), cells
+    heads = plain(text).count("On the levelsof the training")
+    assert heads == (4 if confined else 0)  # two tables for each variant
+    ticks = re.findall(r'class="tick"[^>]*"middle">(\d+)</text>', text)
+    assert ticks.count("16") == len(places)  # at every size, where round numbers would be others
+
+
+def test_who_collects_is_crossed_with_world_models(tmp_path: Path) -> None:
+    names = {"rssm-none": 2.0, "rssm-mppi": 1.0, "mine-none": 1.0, "mine-mppi": 2.0, "other": 9.0}
+    root = synthetic_run.write_variants(
+        tmp_path, names, tasks=DESK[:1], arms={"both": ["world_model", "policy"]}, videos=False
+    )
+    for name in names:
+        path = root / name / "study.toml"
+        who = name.rpartition("-")[2].replace("other", "none")
+        path.write_text(f'{path.read_text()}\n[planning]\ncollect = "{who}"\n')
+    text = report.run(root).read_text()
+    assert Outline(text).unnamed == []
+    said = re.findall(r'"Planner while collecting by world model, ([^"]*)"', text)
+    assert len(said) == 2  # picture and table
+    line = r"none \d[^;]*, mppi \d[^;]*, best"
+    shown = rf"{DESK[0]}, both: rssm: {line} none; mine \(rssm\): {line} mppi\."
+    assert re.fullmatch(shown, said[0])
+    assert "Planner by planner" not in text
+
+
 def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     root = synthetic_run.write_variants(
         tmp_path, {"plain": 1.0, "better": 3.0}, tasks=DESK[:1], videos=False

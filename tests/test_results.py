@@ -314,6 +314,34 @@ def test_planners_stand_beside_the_main_one(tmp_path: Path) -> None:
     assert both.planners["none"].foresight.by_seed == pytest.approx({0: 1.0, 1: 1.0, 2: 1.0})
 
 
+def test_planners_tell_their_size_and_the_levels_of_the_training(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
+    synthetic_run.confine(root, 10, 1.5)
+    lifts = {"mcts-4": 2.0, "cem": 0.5, "mcts": 3.0, "mppi-9@simulator": 2.5}
+    synthetic_run.replan(root, lifts)
+    path = root / "study.toml"
+    path.write_text(f"{path.read_text()}\n[planning]\nsamples = 77\n")
+    both = study(root).tasks[PUSH].arms["both"]
+    found = {name: (p.kind, p.size, p.model) for name, p in both.planners.items()}
+    assert found == {
+        "none": ("none", 0, None),
+        "mcts-4": ("mcts", 4, None),
+        "cem": ("cem", 77, None),
+        "mcts": ("mcts", None, None),  # of whose size the run says nothing
+        "mppi-9@simulator": ("mppi", 9, "simulator"),
+    }
+    assert both.planners["none"].seen == both.seen
+    result = both.planners["mcts-4"]
+    assert result.seen is not None
+    assert both.seen is not None
+    assert both.iqm is not None
+    assert result.iqm == pytest.approx(2 * both.iqm)
+    assert result.seen.iqm == pytest.approx(2 * both.seen.iqm) == pytest.approx(3 * both.iqm)
+    assert result.seen.interval == pytest.approx([2 * x for x in both.seen.interval or ()])
+    assert result.seen.by_seed == pytest.approx({s: 2 * x for s, x in both.seen.by_seed.items()})
+    assert result.episodes == 3 * 32  # on unseen levels
+
+
 def test_a_planner_that_has_not_acted_yet_is_missing(tmp_path: Path) -> None:
     root = synthetic_run.write(tmp_path, tasks=DESK[:1], videos=False)
     synthetic_run.replan(root, {"mppi": 1.5})
@@ -351,6 +379,45 @@ def test_planners_are_crossed_with_variants(tmp_path: Path) -> None:
     assert cell.runs == 6
     assert cell.iqm == pytest.approx(expected.value)
     assert cell.interval == pytest.approx(expected.interval)
+
+
+def collected(tmp_path: Path, lifts: dict[str, float]) -> VariantResults:
+    """Results of variants of which each is collected by whom its name ends in."""
+    root = synthetic_run.write_variants(tmp_path, lifts, videos=False)
+    for name in lifts:
+        path = root / name / "study.toml"
+        who = name.rpartition("-")[2]
+        path.write_text(f'{path.read_text()}\n[planning]\ncollect = "{who}"\n')
+    found = results.collect(root)
+    assert isinstance(found, VariantResults)
+    return found
+
+
+def test_who_collects_is_crossed_with_families_of_variants(tmp_path: Path) -> None:
+    """By their names' ends; over all tasks with 0 the random policy and 1 the oracle."""
+    names = {"a-none": 1.0, "a-cem": 2.0, "b-none": 0.5, "b-cem": 3.0}
+    found = collected(tmp_path, names)
+    assert found.planning == []
+    assert found.variants["b-cem"].collect == "cem"
+    cells = {(c.task, c.arm, c.variant, c.planner): c for c in found.collecting}
+    assert len(cells) == len(found.collecting) == 3 * 4 * 2 * 2  # both tasks and all, arms
+    assert list(dict.fromkeys(c.planner for c in found.collecting)) == ["none", "cem"]
+    arm = found.variants["b-cem"].tasks[PUSH].arms["both"]
+    cell = cells[PUSH, "both", "b", "cem"]
+    assert (cell.iqm, cell.interval, cell.runs) == (arm.iqm, arm.interval, 3)
+    strata = []
+    for result in found.variants["a-none"].tasks.values():
+        low, high = result.references["random"], result.references["oracle"]
+        values = [row.final or 0.0 for row in result.arms["both"].seeds]
+        strata.append((np.array(values) - low) / (high - low))
+    expected = statistics.estimate(strata)
+    cell = cells[None, "both", "a", "none"]
+    assert (cell.iqm, cell.runs) == (pytest.approx(expected.value), 6)
+    assert cell.interval == pytest.approx(expected.interval)
+
+
+def test_who_collects_is_not_crossed_without_a_second_one(tmp_path: Path) -> None:
+    assert collected(tmp_path, {"a-none": 1.0, "b-none": 2.0}).collecting == []
 
 
 def test_there_is_no_matrix_without_a_second_planner(tmp_path: Path) -> None:

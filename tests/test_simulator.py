@@ -16,6 +16,7 @@ from policies.agent import act, agent_loss, build_agent, fresh_memory, objective
 from policies.planners import build_planner
 from policies.search import search
 from policies.settings import AgentSettings, PlanningSettings
+from policies.simulated import in_the_simulator
 from tasks import registry
 from tasks.contract import TaskError
 from tasks.settings import TaskOptions
@@ -25,10 +26,16 @@ KEY = jax.random.key(0)
 LARGE = tiny.SEARCH.model_copy(update={"simulations": 16, "considered": 4})
 
 
-def fresh(task: str = "maze/collect", *, stage: str = "transfer", learn: Any = "mcts") -> Any:
+def fresh(
+    task: str = "maze/collect",
+    *,
+    stage: str = "transfer",
+    learn: Any = "mcts",
+    model: Any = "simulator",
+) -> Any:
     return build_agent(
         registry.spec(task, TaskOptions()),
-        AgentSettings(world_model="simulator"),
+        AgentSettings(world_model=model),
         tiny.MODEL,
         tiny.BEHAVIOUR,
         tiny.CURIOSITY,
@@ -85,6 +92,44 @@ def test_it_foretells_what_comes(task: str) -> None:
     if task != "maze/free":  # where the ghost may end an episode
         np.testing.assert_array_equal(goes_on[lasted], 1.0 - batch["is_terminal"][:, 1:][lasted])
     assert (np.abs(reward).max() > 0) == (task == "maze/collect")
+
+
+def test_a_learnt_policy_and_value_in_the_simulator() -> None:
+    """Of a real state they say what they said; of a foretold one what they would say of the real
+    one that comes, whose reward is the simulator's."""
+    learnt = fresh(model="muzero")
+    rng = np.random.default_rng(0)
+    learnt = jax.tree.map(  # a fresh critic's values are all alike
+        lambda x: x + rng.normal(0, 0.3, x.shape).astype(x.dtype) if eqx.is_array(x) else x, learnt
+    )
+    agent = in_the_simulator(learnt, fresh())
+    batch = batch_of("maze/collect", 12)
+    first, second = ({"state": batch["state"][0, t]} for t in (0, 1))
+
+    def heads(of: Any, state: Any) -> list[np.ndarray]:
+        features = of.model.features(state)
+        return [of.actor(features).log_probabilities, of.critic(features).mean()]
+
+    @eqx.filter_jit
+    def told(agent: Any, learnt: Any) -> tuple[Any, Any, Any]:
+        def seen(of: Any, observation: Any) -> Any:
+            nothing = jnp.zeros(4)
+            memory, noise = of.model.initial(), of.model.noise(KEY)
+            return of.model.observe(memory, nothing, observation, jnp.array(True), noise)
+
+        now = seen(agent, first)
+        after = agent.model.imagine(now, batch["action"][0, 0], KEY)
+        mine = [*heads(agent, now), *heads(agent, after)]
+        real = [*heads(learnt, seen(learnt, first)), *heads(learnt, seen(learnt, second))]
+        return mine, real, agent.model.reward(agent.model.features(after))
+
+    mine, real, reward = told(agent, learnt)
+    for one, other in zip(mine, real, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    assert abs(float(mine[1]) - float(mine[3])) > 1e-3
+    assert float(reward) == float(batch["reward"][0, 1])
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), agent.slow.value["actor"], agent.actor)
+    assert all(jax.tree.leaves(same))
 
 
 def test_a_search_in_it_takes_the_pellet_next_door() -> None:
