@@ -34,5 +34,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestDreamer(Abilities):
-    def test_a_cue_is_remembered(self, runs: Runs, kind: str) -> None:
-        assert runs.final_return("recall", kind) > 0.8  # random 0, best 1
+    """All abilities."""
