@@ -16,6 +16,9 @@ FAMILIES = ["muzero", "none"]
 STEPS = {"read": 4000}  # others: 2400
 HISTORY = {"recall": 4}  # others: 1
 MUZERO = {"latent": 32, "unroll": 3, "projection": 32}
+# The control asks Q of actions near its policy's. One that is narrow, on the wrong side of 0, never
+# tries the other again (without this, returns of 8.0, 6.9 and 5.8 on seeds 0-2).
+WIDE = {("none", "read"): {"min_std": 0.5}}
 
 
 def study_of(family: str, ability: str, task: str, discount: float) -> Study:
@@ -25,6 +28,7 @@ def study_of(family: str, ability: str, task: str, discount: float) -> Study:
         discount,
         STEPS.get(ability, 2400),
         agent={"world_model": family},
+        behaviour=WIDE.get((family, ability), {}),
         muzero=MUZERO | {"history": HISTORY.get(ability, 1)},
         planning={"learn": planner, "search": {"simulations": 8, "actions": 8}},
     )
