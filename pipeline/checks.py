@@ -155,11 +155,14 @@ def _check_sizes(study: Study, where: Where) -> None:
     needed = {
         "rssm": (2, ""),
         "muzero": (
-            study.muzero.unroll + study.learning.n_steps + 1,
-            "muzero.unroll + learning.n_steps + 1",
+            study.muzero.unroll + study.learning.n_steps + study.muzero.history,
+            "muzero.unroll + learning.n_steps + muzero.history",
         ),
         "simulator": (study.learning.n_steps + 1, "learning.n_steps + 1"),
-        "none": (study.learning.n_steps + 1, "learning.n_steps + 1"),
+        "none": (
+            study.learning.n_steps + study.muzero.history,
+            "learning.n_steps + muzero.history",
+        ),
     }
     least, sum_of = needed[study.agent.world_model]
     if study.training.batch_length < least:
@@ -229,6 +232,13 @@ def _check_simulator(study: Study, where: Where) -> None:
         value = next((n for n in study.evaluate.planners if parse(n).model is not None), None)
         if value is None:
             return
+    if study.muzero.history != 1:
+        raise _fail(
+            where,
+            ("muzero", "history"),
+            study.muzero.history,
+            "the simulator reads the whole state off one observation; use 1",
+        )
     tasks = study.tasks
     for name in ((tasks.explore,) if explored else ()) + tasks.transfer:
         try:

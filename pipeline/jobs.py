@@ -295,6 +295,8 @@ def relevant(study: Study, sections: Iterable[str], drop: Iterable[str] = ()) ->
     without = _IMMATERIAL | set(drop)
     if not study.replay.priority:  # all sequences are drawn alike, as before there was a choice
         without |= {"replay.priority", "replay.importance"}
+    if study.muzero.history == 1:  # a latent knows one observation, as before there was a choice
+        without |= {"muzero.history"}
     absent = _OTHER_FAMILIES.get(study.agent.world_model, ())
     dotted = {join_key(key): value for key, value in flatten(chosen).items()}
     return {

@@ -148,6 +148,7 @@ def decide(
     observe_key, plan_key = jax.random.split(key)
     noise = model.noise(observe_key, (number,))
     state = jax.vmap(model.observe)(memory.state, memory.action, observation, is_first, noise)
+    roots = jax.vmap(model.root)(state)
     objective: Objective = objective_of(agent, bonus_weight)
     if goal is not None:
         objective = GoalObjective(goal, agent.behaviour.discount)
@@ -169,7 +170,7 @@ def decide(
         return made.action, made.memory, value
 
     keys = jax.random.split(plan_key, number)
-    action, remembered, value = jax.vmap(plan)(state, is_first, memory.plan, keys, mask)
+    action, remembered, value = jax.vmap(plan)(roots, is_first, memory.plan, keys, mask)
     return action, Memory(state, action, remembered), value
 
 

@@ -31,7 +31,7 @@ def goal_features(
 
         first = jnp.arange(SETTLED) == 0
         state, _ = jax.lax.scan(step, model.initial(), (first, noise))
-        return model.features(state)
+        return model.features(model.root(state))
 
     return jax.vmap(stand)(model.noise(key, (SAMPLES, SETTLED))).mean(0)
 

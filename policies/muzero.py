@@ -5,8 +5,8 @@ read latents. Each has a slow copy, which belongs to the component that it copie
 embeddings of self-supervision, the bootstrap values, and the model in which states of the replay
 are searched again.
 
-The first T - K - n steps of a sequence are roots, unrolled K steps by the actions taken; what the
-heads learn along an unroll is in `policies.search_agent`.
+Of the steps of a sequence that have a latent all but the last K + n are roots, unrolled K steps by
+the actions taken; what the heads learn along an unroll is in `policies.search_agent`.
 
 Exploring, the reward of a real step is its bonus, and searches want the bonus alone.
 """
@@ -32,11 +32,11 @@ from policies.slow import View
 from policies.values import ValueHead
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
+from world_models.encoder import Encoder
 from world_models.muzero import (
     LOSSES,
     Decoder,
     Dynamics,
-    Encoder,
     MuZero,
     RewardHead,
     build_muzero,
@@ -44,6 +44,7 @@ from world_models.muzero import (
 )
 from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
+from world_models.windows import without_context
 
 
 class MuZeroAgent(SearchAgent):
@@ -63,9 +64,10 @@ class MuZeroAgent(SearchAgent):
 
     def view(self, batch: Batch, stage: str) -> View:
         model, slow = self.model, self.slowly.model
-        roots = batch["is_first"].shape[1] - self.muzero.unroll - self.learning.n_steps
         seen = jax.lax.stop_gradient(slow.encode(batch))
+        roots = seen.shape[1] - self.muzero.unroll - self.learning.n_steps
         first = model.encode(batch, roots)
+        batch = without_context(batch, self.encoder.context)
         unrolled = model.unroll(first, batch["action"])
         losses = model.losses(batch, unrolled, seen, slow.decoder.projector)
         weights = self.loss_weights(stage)

@@ -38,7 +38,8 @@ from policies.values import ValueHead
 from tasks.contract import MASK, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
-from world_models.muzero import Encoder, corrected, mean_of, spread
+from world_models.encoder import Encoder
+from world_models.muzero import corrected, mean_of, spread
 from world_models.perception import Perception
 from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
@@ -77,7 +78,7 @@ class QAgent(SlowAgent):
 
     @property
     def model(self) -> Perception:
-        return Perception(self.encoder, self.encoder.output.bias.shape[0])
+        return Perception(self.encoder)
 
     def view(self, batch: Batch, stage: str) -> View:
         seen = jax.lax.stop_gradient(self.slowly.model.encode(batch))
@@ -164,7 +165,14 @@ def build_q_agent(
     if curious:
         explorer = build_explorer(spec, agent, curiosity, latent, keys["explorer"])
     parts: dict[str, Any] = {
-        "encoder": Encoder(spec.observation, model, latent, key=keys["encoder"]),
+        "encoder": Encoder(
+            spec.observation,
+            model,
+            latent,
+            muzero.history,
+            spec.action.size,
+            key=keys["encoder"],
+        ),
         "actor": Actor(latent, spec.action, behaviour, key=keys["actor"]),
         "critic": ActionValue(latent, spec.action.size, behaviour, key=keys["critic"]),
     }

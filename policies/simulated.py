@@ -31,7 +31,8 @@ from tasks import registry
 from tasks.contract import ActionSpec, PureTask, TaskSpec
 from world_models.contract import Batch
 from world_models.distributions import RootTwoHot
-from world_models.muzero import Encoder, spread
+from world_models.encoder import Encoder
+from world_models.muzero import spread
 from world_models.running import Running
 from world_models.settings import ModelSettings, MuZeroSettings
 from world_models.simulator import TOLD, Simulator

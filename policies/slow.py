@@ -18,6 +18,7 @@ from policies.components import COMPONENTS, Agent, LossAux, learn_curiosity, rea
 from policies.settings import LearningSettings
 from world_models.contract import Batch, State
 from world_models.running import Running, cast
+from world_models.windows import without_context
 
 COPIED = tuple(name for name in COMPONENTS if name != "explorer")
 
@@ -50,8 +51,9 @@ class Behaviour(NamedTuple):
 class View(NamedTuple):
     """What an agent makes of a batch before anything in it is valued.
 
-    Of its own roots the `latents`, which gradients pass; of every step the slow copies' `states`
-    and what their features are (`seen`), held still; the weighed losses of a model, 0 without one.
+    Of its own roots the `latents`, which gradients pass; of every step that has a latent the slow
+    copies' `states` and what their features are (`seen`), held still; the weighed losses of a
+    model, 0 without one.
     """
 
     latents: Float[Array, "b r *f"]
@@ -119,6 +121,7 @@ class SlowAgent(Agent):
     ) -> tuple[Float[Array, ""], LossAux]:
         agent, exploring = cast(self, dtype), stage == "explore"
         view = agent.view(batch, stage)
+        batch = without_context(batch, agent.encoder.context)
         total, metrics, explorer = view.total, view.metrics, None
         if self.explorer is not None:
             steps = real_steps(agent.encoder.observation, batch, view.seen)

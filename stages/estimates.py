@@ -60,6 +60,7 @@ ACTIVATIONS = 60  # numbers kept for the backward pass, per unit of width, and s
 PLANNED = 16  # numbers kept while planning, per unit of width and sequence
 PLANNED_WITH = ("encoder", "dynamics", "reward_head", "critic")
 IMAGE_ACTIVATIONS = 36  # per number of an image
+REMEMBERED = 2  # copies of each number that a latent knows of the steps before
 COPIES = 6  # weights, two moments, gradient, update, and the copy that acts
 SLOW_COPIES = 3  # of slow copies: themselves, their update, and the copy that acts
 # Weights and two moments, compressed somewhat; `start/` is a copy more.
@@ -161,8 +162,17 @@ def _update(study: Study, spec: TaskSpec, agent: Agent) -> tuple[float, int]:
     seconds += planning
     seconds += 40.0 * images * rows * study.model.image_depth / FLOPS_PER_SECOND
     width = max(study.model.width, b.width)
-    kept = 4 * (ACTIVATIONS * width * steps + IMAGE_ACTIVATIONS * images * rows)
-    return seconds, kept + working
+    kept = ACTIVATIONS * width * steps + IMAGE_ACTIVATIONS * images * rows
+    kept += REMEMBERED * _remembered(agent) * rows
+    return seconds, 4 * kept + working
+
+
+def _remembered(agent: Agent) -> int:
+    """Numbers of the steps before one that its latent knows."""
+    if not isinstance(agent, SlowAgent):
+        return 0
+    encoder = agent.encoder
+    return encoder.context * (encoder.observation.outputs + encoder.actions)
 
 
 def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int, int]:
@@ -172,7 +182,8 @@ def _from_real_steps(study: Study, agent: SlowAgent) -> tuple[float, int, int]:
     rows = training.batch_size * training.batch_length
     size = {name: _parameters(getattr(agent, name)) for name in COMPONENTS}
     ahead = study.muzero.unroll if agent.foresees else 0
-    roots = training.batch_size * (training.batch_length - learning.n_steps - ahead)
+    roots = training.batch_length - agent.encoder.context - learning.n_steps - ahead
+    roots *= training.batch_size
     foreseen = size["dynamics"] + size["decoder"] + size["reward_head"]
     heads = size["actor"] + size["critic"]
     flops = 6.0 * (size["encoder"] + heads) * roots + 6.0 * (foreseen + heads) * roots * ahead

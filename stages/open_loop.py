@@ -29,16 +29,17 @@ def _predictor(context: int) -> Any:
         length = action.shape[0]
         previous = jnp.concatenate([jnp.zeros_like(action[:1]), action[:-1]])
 
-        def step(state: Any, row: tuple) -> tuple[Any, dict]:
+        def step(before: tuple[Any, Any], row: tuple) -> tuple[tuple[Any, Any], dict]:
             index, act, seen, drawn = row
-            observed = model.observe(state, act, seen, index == 0, drawn)
-            imagined = model.imagine(state, act, drawn)
-            state = jax.tree.map(lambda a, b: jnp.where(index < context, a, b), observed, imagined)
-            return state, model.decoder(model.features(state))
+            memory = model.observe(before[0], act, seen, index == 0, drawn)
+            ways = model.root(memory), model.imagine(before[1], act, drawn)
+            state = jax.tree.map(lambda a, b: jnp.where(index < context, a, b), *ways)
+            return (memory, state), model.decoder(model.features(state))
 
         noise = model.noise(key, (length,))
         rows = (jnp.arange(length), previous, observation, noise)
-        return jax.lax.scan(step, model.initial(), rows)[1]
+        start = model.initial()
+        return jax.lax.scan(step, (start, model.root(start)), rows)[1]
 
     return eqx.filter_jit(jax.vmap(predict, in_axes=(None, 0, 0, 0)))
 

@@ -100,7 +100,7 @@ def seen_plans(
     unit = 1.0 if goal is not None else agent.unit
     steps = len(rows) - 1
     look, foresee = _looker(planner, greedy), _foreseer(tuple(_vectors(rows[0])))
-    states = [first(memory.state) for memory in memories[:steps]]
+    states = [agent.model.root(first(memory.state)) for memory in memories[:steps]]
     shown = {round(x) for x in np.linspace(0, steps - 1, min(FANS, steps))}
     before = planner.initial(agent.actor)
     looked, fans = [], []

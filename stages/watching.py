@@ -138,7 +138,7 @@ def watch(
     for name in ("return", "success"):
         row[name] = records[0][name] if records else None
     if shown is not None:
-        states = [first(memory.state) for memory in seen.memories]
+        states = [agent.model.root(first(memory.state)) for memory in seen.memories]
         near = approach(agent, wants["goal"], shown, states, seen.stacked(), spec, options)
         shown.save(out.with_suffix(".goal.npz"))
         row |= {"goal": goal} | near

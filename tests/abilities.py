@@ -37,3 +37,6 @@ class Abilities:
 
     def test_the_action_depends_on_the_observation(self, runs: Runs, kind: str) -> None:
         assert runs.final_return("read", kind) > 6.5  # random 0, best 8
+
+    def test_a_cue_is_remembered(self, runs: Runs, kind: str) -> None:
+        assert runs.final_return("recall", kind) > 0.8  # random 0, best 1

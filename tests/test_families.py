@@ -19,14 +19,14 @@ MCTS = {"learn": "mcts", "collect": "mcts", "evaluate": "mcts"}
 SEARCH = {"search": {"simulations": 3, "actions": 4, "considered": 2}}
 
 
-def study_of(world_model: str, priority: float = 0.0) -> Study:
+def study_of(world_model: str, priority: float = 0.0, history: int = 1) -> Study:
     carry = ["world_model", "curious_policy"] if world_model == "muzero" else ["curious_policy"]
     free, task = TASKS.get(world_model, ("desk/free", "desk/reach:dense"))
     return tiny.study(
         task,
         tasks={"explore": free},
         agent={"world_model": world_model},
-        muzero={"latent": 12, "unroll": 2, "projection": 8},
+        muzero={"latent": 12, "unroll": 2, "projection": 8, "history": history},
         learning={"n_steps": 2},
         planning=SEARCH | (MCTS if world_model != "none" else {}),
         replay={"chunk": 16, "priority": priority},
@@ -43,13 +43,24 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("world_model", "priority"),
-    [("muzero", 0.0), ("simulator", 0.0), ("none", 0.0), ("muzero", 1.0), ("simulator", 1.0)],
+    ("world_model", "priority", "history"),
+    [
+        ("muzero", 0.0, 1),
+        ("simulator", 0.0, 1),
+        ("none", 0.0, 1),
+        ("muzero", 1.0, 3),
+        ("simulator", 1.0, 1),
+        ("none", 0.0, 3),
+    ],
 )
 def test_all_stages(
-    world_model: str, priority: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world_model: str,
+    priority: float,
+    history: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    study = study_of(world_model, priority)
+    study = study_of(world_model, priority, history)
     explored = explore.run(study, explore.Inputs(0), tmp_path / "explore")
     assert (explored / "open_loop.npz").exists() is (world_model == "muzero")
     task = study.tasks.transfer[0]

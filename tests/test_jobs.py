@@ -143,8 +143,8 @@ def test_how_to_plan_matters_where_somebody_plans() -> None:
     }
 
 
-def test_priorities_and_a_falling_temperature_matter_where_they_are_at_work() -> None:
-    family = ('agent.world_model="muzero"', "training.batch_length=9")
+def test_priorities_history_and_a_falling_temperature_matter_where_they_are_at_work() -> None:
+    family = ('agent.world_model="muzero"', "training.batch_length=12")
 
     def moved(before: tuple[str, ...], *after: str) -> set[str]:
         old, new = graph(*family, *before).jobs, graph(*family, *before, *after).jobs
@@ -152,10 +152,12 @@ def test_priorities_and_a_falling_temperature_matter_where_they_are_at_work() ->
 
     plain = graph(*family).jobs.values()  # as they were before there was a choice
     known = {key for job in plain for key in job.settings}
-    assert not known & {"replay.priority", "replay.importance"}
+    assert not known & {"replay.priority", "replay.importance", "muzero.history"}
     assert not any("temperature_" in key for key in known)
     every = {"explore", "transfer", "evaluate"}
     assert moved((), "replay.priority=1.0") == every
+    assert moved((), "muzero.history=2") == every
+    assert moved(("muzero.history=2",), "muzero.history=1") == every
     assert moved(("replay.priority=1.0",), "replay.importance=0.5") == every
     falling = "planning.search.temperature_end=0.2"
     assert moved((), falling) == set()

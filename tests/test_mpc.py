@@ -59,6 +59,9 @@ class World(eqx.Module):
     def imagine(self, state: jax.Array, action: jax.Array, noise: jax.Array) -> jax.Array:
         return self.move(state, action)
 
+    def root(self, state: jax.Array) -> jax.Array:
+        return state
+
     def features(self, state: jax.Array) -> jax.Array:
         return state
 

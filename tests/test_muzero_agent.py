@@ -275,10 +275,11 @@ def test_a_checkpoint_keeps_slow_copies_with_their_component(tmp_path: Path) -> 
             np.testing.assert_array_equal(kept, own)
 
 
-@pytest.mark.parametrize("stage", ["explore", "transfer"])
-def test_images_choices_and_bfloat16(stage: str) -> None:
+@pytest.mark.parametrize(("stage", "history"), [("explore", 1), ("transfer", 1), ("explore", 2)])
+def test_images_choices_and_bfloat16(stage: str, history: int) -> None:
     """The loss is made of the same parts for images; here its program is traced, not run."""
-    agent = fresh(stage=stage, observation=tiny.IMAGE, action=tiny.DISCRETE)
+    muzero = tiny.MUZERO.model_copy(update={"history": history})
+    agent = fresh(stage=stage, observation=tiny.IMAGE, action=tiny.DISCRETE, muzero=muzero)
     batch = tiny.batch(*SHAPE, observation=tiny.IMAGE, action=tiny.DISCRETE)
 
     def loss(agent: MuZeroAgent) -> Any:

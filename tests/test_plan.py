@@ -108,6 +108,14 @@ def test_agents_of_real_steps_take_what_their_searches_take() -> None:
     assert twice["seconds"] - without["seconds"] == pytest.approx(2 * searching)
     # 1,000 updates of 256 roots, and 4,000 env steps, 16 simulations each
     assert searching > (1_000 * 256 + 4_000) * 16 * estimates.NODE_SECONDS
+    # a latent that knows four observations: three more of 128 + 2 numbers at each of 11 steps,
+    # and no roots at the first three; the layer to it has three times as many weights more
+    remembering = row(*none, "muzero.history=4", "training.batch_length=14")
+    assert remembering["parameters"] - without["parameters"] == 2 * 3 * (128 + 2) * 128
+    more = remembering["memory_bytes"] - without["memory_bytes"]
+    weights = 4 * (estimates.COPIES + estimates.SLOW_COPIES) * 3 * 130 * 128
+    more -= weights + 4 * estimates.REMEMBERED * 3 * 130 * 256 * 14
+    assert 0 < more < 8 * estimates.MIB  # the batches are longer
     learning = row("planning.collect=none")
     for searched, states in ((plain, 256 + 16), (learning, 256)):  # roots, and 16 environments
         more = searched["memory_bytes"] - without["memory_bytes"]

@@ -13,7 +13,7 @@ STEPS = {"read": 4000, "recall": 6000}  # others: 2400
 # What a cue and a choice are worth together shows in neither alone: a plateau, on which small
 # batches, whose gradients drown in noise, may stay for thousands of updates. (batch size, weight of
 # the reward's loss), others (16, 3)
-PLATEAUS = {"read": (64, 3), "recall": (64, 10)}
+PLATEAUS = {"read": (64, 3), "recall": (64, 30)}
 
 
 def study_of(ability: str, task: str, discount: float) -> Study:
@@ -35,5 +35,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestDreamer(Abilities):
-    def test_a_cue_is_remembered(self, runs: Runs, kind: str) -> None:
-        assert runs.final_return("recall", kind) > 0.8  # random 0, best 1
+    """All abilities."""

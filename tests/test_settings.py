@@ -152,7 +152,9 @@ def test_a_mistake_names_key_value_and_what_would_be_right(override: str, parts:
         ('evaluate.planners=["none@simulator"]', ["did you mean none?"]),
         ('evaluate.planners=["mcts@simulator"]', ["mcts@simulator", "maze"]),
         ('agent.world_model=rssm evaluate.planners=["mcts@simulator"]', ['only agents with "mu']),
-        ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "n_steps + 1 = 6"]),
+        ("agent.world_model=none training.batch_length=5", ["batch_length = 5", "history = 6"]),
+        ("training.batch_length=13 muzero.history=4", ["batch_length = 13", "history = 14"]),
+        ("agent.world_model=none training.batch_length=8 muzero.history=4", ["history = 9"]),
     ],
 )
 def test_mistakes_of_a_muzero_study(override: str, parts: list[str]) -> None:

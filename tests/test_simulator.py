@@ -230,6 +230,7 @@ policy = ["policy"]
         ('tasks.explore="crafter/reward"', r'agent.world_model = "simulator".*crafter/reward'),
         ('tasks.observe=["image"]', r'tasks.observe = \["image"\].*use \["state"\]'),
         ("tasks.action_repeat=2", "tasks.action_repeat = 2.*use 1"),
+        ("muzero.history=2", "muzero.history = 2.*whole state.*use 1"),
         ('transfer.arms.x=["world_model"]', 'has no dynamics: agent.world_model is "simulator"'),
         ('transfer.arms.x=["dynamics"]', "transfer.arms.x.carry.*has no dynamics"),
     ],

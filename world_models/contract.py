@@ -41,8 +41,12 @@ class WorldModel(Protocol):
         """State after `action`, without an observation."""
         ...
 
+    def root(self, state: State) -> State:
+        """What imagination begins at: an observed state without what only `observe` needs."""
+        ...
+
     def features(self, state: State) -> Float[Array, " features"]:
-        """What heads and policies read of a state."""
+        """What heads and policies read of a state that imagination may begin at."""
         ...
 
     def reward(self, features: Float[Array, " features"]) -> Float[Array, ""]:

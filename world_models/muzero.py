@@ -1,12 +1,13 @@
 """MuZero-style world model: a latent that is encoded once and then predicted (arXiv 1911.08265).
 
-There is no recurrent state: a latent is what one observation shows. Latents are normalised to mean
-0 and size 1 over their numbers, after encoding and after every predicted step, so that steps can be
-chained and no loss is won by shrinking them. The components hold:
+There is no recurrent state: a latent is what one observation shows, or the last `muzero.history` of
+them (`world_models.encoder`). Latents are normalised to mean 0 and size 1 over their numbers, after
+encoding and after every predicted step, so that steps can be chained and no loss is won by
+shrinking them. The components hold:
 
 | component     | arrays                                                                         |
 |---------------|--------------------------------------------------------------------------------|
-| `encoder`     | observation nets and the layer to the latent: what turns an observation into one |
+| `encoder`     | observation nets and the layer to the latent: what turns observations into one |
 | `dynamics`    | what predicts the next latent from a latent and an action                      |
 | `decoder`     | reconstruction nets; projector and predictor of `spr` and `contrastive`        |
 | `reward_head` | reward (two-hot on the value transform) and continuation                       |
@@ -25,55 +26,19 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from tasks.contract import ArraySpec
 from world_models.contract import Batch, WorldModel
 from world_models.distributions import RootTwoHot, begun_at_zero
-from world_models.layers import MLP, Linear
-from world_models.observations import Observation, ObservationDecoder, ObservationEncoder
+from world_models.encoder import Belief, Encoder, Latent, encode, latent_of, standardised
+from world_models.layers import MLP
+from world_models.observations import Observation, ObservationDecoder
 from world_models.self_supervision import Projector, consistency, contrast
 from world_models.settings import ModelSettings, MuZeroSettings
-from world_models.windows import own_episode, spans
+from world_models.windows import own_episode, spans, without_context
 
 LOSSES = ("reward", "continue", "spr", "contrastive", "reconstruction")
-Latent = Float[Array, "*b z"]
-
-
-def standardised(x: Latent) -> Latent:
-    """Mean 0 and size 1 over the last axis, in float32: layer norm without gain and offset."""
-    wide = x.astype(jnp.float32)
-    wide = wide - wide.mean(-1, keepdims=True)
-    return wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-5)
 
 
 def halved(x: Latent) -> Latent:
     """The same, with half of its gradient (1911.08265 appendix G)."""
     return 0.5 * x + 0.5 * jax.lax.stop_gradient(x)
-
-
-class Encoder(eqx.Module):
-    """Component `encoder`: one observation to its latent."""
-
-    observation: ObservationEncoder
-    output: Linear
-
-    def __init__(
-        self,
-        spec: Mapping[str, ArraySpec],
-        settings: ModelSettings,
-        latent: int,
-        *,
-        key: PRNGKeyArray,
-    ):
-        keys = jax.random.split(key)
-        self.observation = ObservationEncoder(spec, settings, key=keys[0])
-        self.output = Linear(self.observation.outputs, latent, key=keys[1])
-
-    def __call__(self, observation: Observation) -> Float[Array, " z"]:
-        return standardised(self.output(self.observation(observation)))
-
-
-def encode(encoder: Encoder, batch: Batch, steps: int | None = None) -> Float[Array, "b t z"]:
-    """Latents of the first `steps` steps of a batch, or of all."""
-    net = encoder.observation
-    seen = {name: batch[name][:, :steps] for name in (*net.images, *net.vector_keys)}
-    return jax.vmap(jax.vmap(encoder))(seen)
 
 
 class Dynamics(eqx.Module):
@@ -140,8 +105,8 @@ class MuZero(eqx.Module):
     settings: ModelSettings = eqx.field(static=True)
     muzero: MuZeroSettings = eqx.field(static=True)
 
-    def initial(self) -> Float[Array, " z"]:
-        return jnp.zeros(self.muzero.latent)
+    def initial(self) -> Belief:
+        return self.encoder.initial()
 
     def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*s none"]:
         """No numbers: nothing in this model is random."""
@@ -149,19 +114,22 @@ class MuZero(eqx.Module):
 
     def observe(
         self,
-        state: Float[Array, " z"],
+        state: Belief,
         action: Float[Array, " a"],
         observation: Observation,
         is_first: Bool[Array, ""],
         noise: Float[Array, " none"],
-    ) -> Float[Array, " z"]:
-        """The observation's latent; what was before does not enter."""
-        return self.encoder(observation)
+    ) -> Belief:
+        """The observation's latent, with what is remembered of those before."""
+        return self.encoder.observe(state, action, observation, is_first)
 
     def imagine(
         self, state: Float[Array, " z"], action: Float[Array, " a"], noise: Float[Array, " none"]
     ) -> Float[Array, " z"]:
         return self.dynamics(state, action)
+
+    def root(self, state: Belief) -> Float[Array, " z"]:
+        return latent_of(state)
 
     def features(self, state: Float[Array, " z"]) -> Float[Array, " z"]:
         return state
@@ -173,22 +141,23 @@ class MuZero(eqx.Module):
         return jax.nn.sigmoid(self.reward_head.continuation(features)[0].astype(jnp.float32))
 
     def loss(
-        self, batch: Batch, start: Latent, slow_model: WorldModel | None, key: PRNGKeyArray
+        self, batch: Batch, start: Belief, slow_model: WorldModel | None, key: PRNGKeyArray
     ) -> tuple[dict[str, Float[Array, ""]], Float[Array, "b t z"]]:
         """Mean losses over the batch by the names of their weights, and all latents.
 
-        Every step that leaves room for the unroll is a root. Without a `slow_model` targets of the
-        self-supervised losses are this model's own, held still.
+        Every step that has a latent and leaves room for the unroll is a root. Without a
+        `slow_model` targets of the self-supervised losses are this model's own, held still.
         """
         slow = slow_model if isinstance(slow_model, MuZero) else self
         states = self.encode(batch)
         seen = states if slow is self else slow.encode(batch)
+        batch = without_context(batch, self.encoder.context)
         roots = states[:, : states.shape[1] - self.muzero.unroll]
         unrolled = self.unroll(roots, batch["action"])
         return self.losses(batch, unrolled, seen, slow.decoder.projector), states
 
     def encode(self, batch: Batch, steps: int | None = None) -> Float[Array, "b t z"]:
-        """Latents of the first `steps` steps of a batch, or of all."""
+        """Latents of a batch (see `world_models.encoder.encode`)."""
         return encode(self.encoder, batch, steps)
 
     def unroll(
@@ -212,7 +181,8 @@ class MuZero(eqx.Module):
         seen: Float[Array, "b t z"],
         slow: Projector,
     ) -> dict[str, Float[Array, ""]]:
-        """Mean losses of an unroll; `seen` are the slow model's latents of what really came.
+        """Mean losses of an unroll from steps of a batch `without_context`; `seen` are the slow
+        model's latents of what really came, and of all that was remembered then.
 
         Steps beyond an episode's end do not count. Losses of weight 0 are left out, but for the
         reconstruction, whose decoder then learns from latents that it does not shape: it is what
@@ -309,7 +279,9 @@ def build_muzero(
 ) -> MuZero:
     """A fresh model; `keys` has one random key per component."""
     return MuZero(
-        encoder=Encoder(spec, settings, muzero.latent, key=keys["encoder"]),
+        encoder=Encoder(
+            spec, settings, muzero.latent, muzero.history, actions, key=keys["encoder"]
+        ),
         dynamics=Dynamics(actions, settings, muzero.latent, key=keys["dynamics"]),
         decoder=Decoder(spec, settings, muzero, key=keys["decoder"]),
         reward_head=RewardHead(muzero.latent, settings, key=keys["reward_head"]),

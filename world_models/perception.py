@@ -7,22 +7,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from world_models.contract import Batch, WorldModel
-from world_models.muzero import Encoder, encode
+from world_models.encoder import Belief, Encoder, encode, latent_of
 from world_models.observations import Observation
 
 
 class Perception(eqx.Module):
-    """State and features are the latent of one observation, encoded as MuZero's is.
+    """Features are the latent of what was observed, encoded and remembered as MuZero's is.
 
     It acts like a world model (`world_models.contract.WorldModel`), but foresees nothing: whoever
     asks it to gets an error, which `pipeline.checks` prevents.
     """
 
     encoder: Encoder
-    latent: int = eqx.field(static=True)
 
-    def initial(self) -> Float[Array, " z"]:
-        return jnp.zeros(self.latent)
+    def initial(self) -> Belief:
+        return self.encoder.initial()
 
     def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*s none"]:
         """No numbers."""
@@ -30,19 +29,22 @@ class Perception(eqx.Module):
 
     def observe(
         self,
-        state: Float[Array, " z"],
+        state: Belief,
         action: Float[Array, " a"],
         observation: Observation,
         is_first: Bool[Array, ""],
         noise: Float[Array, " none"],
-    ) -> Float[Array, " z"]:
-        return self.encoder(observation)
+    ) -> Belief:
+        return self.encoder.observe(state, action, observation, is_first)
+
+    def root(self, state: Belief) -> Float[Array, " z"]:
+        return latent_of(state)
 
     def features(self, state: Float[Array, " z"]) -> Float[Array, " z"]:
         return state
 
     def encode(self, batch: Batch, steps: int | None = None) -> Float[Array, "b t z"]:
-        """Latents of the first `steps` steps of a batch, or of all."""
+        """Latents of a batch (see `world_models.encoder.encode`)."""
         return encode(self.encoder, batch, steps)
 
     def imagine(
@@ -59,7 +61,7 @@ class Perception(eqx.Module):
     def loss(
         self,
         batch: Batch,
-        start: Float[Array, "b z"],
+        start: Belief,
         slow_model: WorldModel | None,
         key: PRNGKeyArray,
     ) -> tuple[dict[str, Float[Array, ""]], Float[Array, "b t z"]]:

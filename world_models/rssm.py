@@ -235,6 +235,9 @@ class RSSM(eqx.Module):
         prior = self.dynamics.prior(recurrent)
         return State(recurrent, recomputed(sample_one_hot)(prior, noise))
 
+    def root(self, state: State) -> State:
+        return state
+
     def features(self, state: State) -> Float[Array, " f"]:
         return jnp.concatenate([state.recurrent, state.latent.reshape(-1)])
 

@@ -59,6 +59,13 @@ class MuZeroSettings(Settings):
 
     latent: int = Field(default=128, ge=8, description="Numbers in a latent state.")
     unroll: int = Field(default=5, ge=1, description="Steps over which the model is unrolled.")
+    history: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Observations that a latent knows, the present one included, and the actions "
+        "between them (`muzero` and `none`).",
+    )
     projection: int = Field(
         default=64, ge=8, description="Numbers that `spr` and `contrastive` compare."
     )

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from tasks.contract import PureTask
 from world_models.contract import Batch, Noise, WorldModel
-from world_models.muzero import Encoder, encode
+from world_models.encoder import Encoder, encode
 from world_models.observations import Observation
 
 TOLD = 2  # features behind the latent
@@ -71,6 +71,9 @@ class Simulator(eqx.Module):
         latent = self.encoder(self.task.observe(after))
         reward = reward if self.pays else jnp.zeros_like(reward)
         return Moment(after, latent, reward, 1.0 - ended.astype(jnp.float32))
+
+    def root(self, state: Moment) -> Moment:
+        return state
 
     def features(self, state: Moment) -> Float[Array, " f"]:
         return jnp.concatenate([state.latent, jnp.stack([state.reward, state.continuation])])
