@@ -21,7 +21,8 @@ from stages.result_types import (
 from stages.settings import Arm
 from tasks.contract import Metric
 
-ENOUGH = 3
+ENOUGH = 3  # seeds, to claim a difference
+FEW = 4  # comparisons of variants, all of which are told
 QUESTION = "Which part carried the advantage: the world model, the policy, or both?"
 NOTHING_CARRIED = "Which does better, from nothing?"
 
@@ -92,10 +93,12 @@ def task_answer(results: LoopResult, task: str, arms: dict[str, Arm]) -> Answer:
 
 
 def variants_answer(results: VariantResults, arms: dict[str, Arm]) -> Answer:
-    """How the later variants compare with the first, by the arm that carries the most."""
+    """How the later variants compare with the first, by the arm that carries the most. Of many
+    comparisons only the best and the worst of every task are told."""
     first, *others = results.variants
     arm = design.fullest(arms) or next(iter(arms), "")
-    said, wins, losses = [], 0, 0
+    said: dict[str, list[tuple[float, str]]] = {}  # by task: IQM, and the comparison
+    wins, losses = 0, 0
     for name in others:
         for task, result in results.variants[name].tasks.items():
             base = results.variants[first].tasks.get(task)
@@ -115,16 +118,22 @@ def variants_answer(results: VariantResults, arms: dict[str, Arm]) -> Answer:
                 measured(side.iqm, side.interval, result.metric, digits=digits)
                 for side in (better, worse)
             )
-            said.append(
+            told = (
                 f"on {short_task(task)}, {name} {verb} {first}: IQM {ours} against {theirs} "
                 f"over {plural(least, 'seed')}"
             )
+            said.setdefault(task, []).append((better.iqm, told))
     if not said:
         return Answer("No answer yet.", "No two variants have finished the same arm.")
-    sentence = f"{_capital(phrase(arm))}, " + "; ".join(said) + "."
+    number = sum(len(rows) for rows in said.values())
+    if number > FEW:
+        said = {task: [max(rows), min(rows)][: len(rows)] for task, rows in said.items()}
+    shown = [told for rows in said.values() for _, told in rows]
+    rest = f" The other {number - len(shown)} stand below." if len(shown) < number else ""
+    sentence = f"{_capital(phrase(arm))}, " + "; ".join(shown) + f".{rest}"
     if not wins and not losses:
         return Answer(f"No variant is shown to differ from {first}.", sentence)
-    count = plural(len(said), "comparison")
+    count = plural(number, "comparison")
     return Answer(f"Against {first}: {wins} better, {losses} worse, of {count}.", sentence)
 
 

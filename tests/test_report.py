@@ -258,6 +258,17 @@ def test_variants_are_compared_on_one_page(tmp_path: Path) -> None:
     assert answers.QUESTION in words
 
 
+def test_of_many_variants_the_best_and_the_worst_are_told(tmp_path: Path) -> None:
+    lifts = {"plain": 2.0, "low": 1.5, "best": 4.0, "good": 3.5, "worst": 1.0, "fine": 3.0}
+    root = synthetic_run.write_variants(tmp_path, lifts, tasks=DESK[:1], videos=False)
+    words = plain(report.run(root).read_text())
+    assert "of 5 comparisons." in words
+    said = re.search(r"on push_left:sparse, best beats plain.*?stand below\.", words)
+    assert said is not None
+    assert re.findall(r"on push_left:sparse, (\w+)", said[0]) == ["best", "worst"]
+    assert said[0].endswith("The other 3 stand below.")
+
+
 def test_variants_of_one_arm_are_asked_which_does_better(tmp_path: Path) -> None:
     """No variant has an answer of its own, and the references stand in the picture."""
     root = synthetic_run.write_variants(
