@@ -69,6 +69,9 @@ class Latent(eqx.Module):
     def imagine(self, state: jax.Array, action: jax.Array, noise: jax.Array) -> jax.Array:
         return jax.nn.tanh(self.dynamics(jnp.concatenate([state, action])))
 
+    def root(self, state: jax.Array) -> jax.Array:
+        return state
+
     def features(self, state: jax.Array) -> jax.Array:
         return state
 

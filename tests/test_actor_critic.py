@@ -160,6 +160,9 @@ def test_of_several_critics_the_least_counts_and_each_learns() -> None:
 class Line(eqx.Module):
     """A world whose state is its features, which the first action moves; nothing is random."""
 
+    def root(self, state: jax.Array) -> jax.Array:
+        return state
+
     def features(self, state: jax.Array) -> jax.Array:
         return state
 

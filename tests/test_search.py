@@ -29,6 +29,9 @@ class Walk(eqx.Module):
     def noise(self, key: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
         return jnp.zeros((*shape, 0))
 
+    def root(self, state: jax.Array) -> jax.Array:
+        return state
+
     def features(self, state: jax.Array) -> jax.Array:
         return state
 
