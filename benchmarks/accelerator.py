@@ -24,7 +24,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from update import batches  # before JAX: it sets the environment
+from update import batches  # sets the environment, before JAX opens a device
 
 from pipeline.settings import load_study
 from stages.explore import fresh_agent
