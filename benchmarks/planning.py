@@ -79,7 +79,7 @@ class Latent(eqx.Module):
 
 
 class Wish(eqx.Module):
-    """The model's own heads; of its critics the two drawn for this plan, as TD-MPC2 asks two of five."""
+    """The model's own heads, and of its critics those drawn for this plan."""
 
     model: Latent
     asked: jax.Array  # which critics

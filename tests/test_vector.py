@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tasks.group import Rows
-from tasks.pool import Pool
+from tasks.pool import Pool, _one_core_each
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
 from tasks.vector import TaskFault, Vector, make_vector
@@ -401,3 +401,23 @@ def test_closing_ends_the_workers(make: Make):
     pids = vector._backend.pids
     vector.close()
     assert all(gone(pid, 1) for pid in pids)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="affinity is Linux's")
+def test_a_worker_stays_on_the_core_that_is_its_own(make: Make):
+    vector = make("desk/reach", 2, 2)
+    backend = vector._backend
+    assert isinstance(backend, Pool)
+    cores = sorted(os.sched_getaffinity(0))
+    backend._cores = cores[:1] * 2  # as on a machine with one core that counts twice
+    vector.reset()
+    os.kill(backend.pids[0], signal.SIGKILL)
+    vector.step(np.zeros((2, 2)))
+    assert os.sched_getaffinity(backend.pids[0]) == {cores[0]}  # the one that replaced it
+
+
+def test_cores_are_shared_out_only_if_they_are_as_many(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 3, 7}, raising=False)
+    assert _one_core_each(3) == [3, 5, 7]
+    assert _one_core_each(2) == []
+    assert _one_core_each(4) == []
