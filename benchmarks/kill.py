@@ -2,6 +2,7 @@
 
     .venv/bin/python benchmarks/kill.py                  twenty kills of the desk study in small
     .venv/bin/python benchmarks/kill.py --kills 5 --seed 1 --jobs 1
+    .venv/bin/python benchmarks/kill.py --study transfer-muzero --set seeds=1
 
 The study runs once undisturbed. Then it runs again, `kill -9` ends its whole process group at a
 moment drawn at random, the same command is typed again, and so on: while it starts, explores,
@@ -32,7 +33,6 @@ from stages import checkpoints
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("training.checkpoint_minutes=0.02", "evaluate.curve_points=4")
-JOBS = ("explore/*", "transfer/*/*/*", "evaluate/*/*", "evaluate/*/*/*")
 LOOK = 0.01  # s between looks at the run's folder
 STARTING = 8.0  # s within which a kill of the kind `start` falls
 PATIENCE = 20.0  # s to wait for a checkpoint to be under way
@@ -53,13 +53,16 @@ class Kill:
 class Study:
     """How the study is run."""
 
+    name: str
     jobs: int
     preset: str
+    overrides: tuple[str, ...]
 
     def start(self, out: Path, log: Path) -> subprocess.Popen[bytes]:
         """Start the command in a process group of its own."""
-        words = ["run", "desk", "--preset", self.preset, "--out", str(out), "--jobs"]
-        words += [str(self.jobs), *(word for s in SETTINGS for word in ("--set", s))]
+        words = ["run", self.name, "--preset", self.preset, "--out", str(out)]
+        words += ["--jobs", str(self.jobs)]
+        words += [word for s in (*SETTINGS, *self.overrides) for word in ("--set", s)]
         with log.open("ab") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "pipeline.cli", *words],
@@ -101,7 +104,7 @@ def done(out: Path, jobs: int) -> float:
 
 def folders(out: Path) -> list[Path]:
     """The folders of all jobs that have begun."""
-    return sorted(path.parent for pattern in JOBS for path in out.glob(f"{pattern}/job.json"))
+    return sorted(path.parent for path in out.rglob("job.json"))
 
 
 def _share(folder: Path) -> float:
@@ -154,16 +157,12 @@ def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, jobs: 
 def met(out: Path, since: float) -> str:
     """What was begun and not done, and what was being written by the command begun at `since`."""
     begun = [folder for folder in folders(out) if not (folder / "done.json").exists()]
-    found = [_short(folder.relative_to(out).parts) for folder in begun]
+    found = ["/".join(folder.relative_to(out).parts) for folder in begun]
     if writing(out, since):
         found.append("a checkpoint half written")
     if (out / "report.partial").exists():
         found.append("the report half written")
     return ", ".join(found) or "no job"
-
-
-def _short(parts: tuple[str, ...]) -> str:
-    return f"{parts[0]} {parts[2] if len(parts) > 2 else parts[1]}"
 
 
 def strike(study: Study, kill: Kill, out: Path, log: Path, jobs: int) -> None:
@@ -203,6 +202,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--study", default="desk", help="a study file or a ready-made one (desk)")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--kills", type=int, default=20, help="how many (20)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--jobs", type=int, default=2, help="jobs at once (2)")
@@ -217,7 +218,9 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, root: Path) -> bool:
     """Both runs under `root`, and tables of what was met and what came of it."""
-    study, console = Study(arguments.jobs, arguments.preset), Console()
+    overrides = tuple(arguments.overrides)
+    study = Study(arguments.study, arguments.jobs, arguments.preset, overrides)
+    console = Console()
     one, other, log = root / "undisturbed", root / "killed", root / "log.txt"
     kills = plan(arguments.kills, random.Random(arguments.seed))
     with Progress(console=console) as progress:
