@@ -53,6 +53,7 @@ ENVIRONMENT_BYTES = {  # one environment of a suite
     "crafter": 8 * MIB,
 }
 OTHER_ENVIRONMENT_BYTES = 20 * MIB
+OVER_BY = {"crafter": 300}  # env steps of an episode, where hardly any lasts until the task's limit
 RENDERER_BYTES = 27 * MIB  # of an environment that draws what it observes
 FILM_BYTES = 0.0075  # per pixel
 EPISODE_BYTES = 300  # a line of episodes.jsonl
@@ -104,7 +105,7 @@ def estimate(
     if stage == "evaluate":
         times = 1 + (planner is None)  # the main one acts before the first update, too
         times += study.tasks.levels is not None  # and all on the levels of the training
-        acted = times * study.evaluate.episodes * (spec.episode_length or 1000)
+        acted = times * study.evaluate.episodes * _steps_of_an_episode(spec)
         if planner is not None:
             planning = evaluated(planner, study.planning)
             study = study.model_copy(update={"planning": planning})
@@ -231,6 +232,12 @@ def _planning(
     flops = 2.0 * each * sequences * p.horizon * steps
     working = 4 * PLANNED * width * p.samples * number
     return flops / FLOPS_PER_SECOND, working
+
+
+def _steps_of_an_episode(spec: TaskSpec) -> int:
+    """Env steps that an episode may be expected to last."""
+    limit = spec.episode_length or 1000
+    return min(limit, OVER_BY.get(spec.name.split("/")[0], limit))
 
 
 def _environments(study: Study, spec: TaskSpec, stage: Stage) -> int:

@@ -13,6 +13,7 @@ from pipeline.plan import as_json, plan, size
 from pipeline.run import prepare, specs_of
 from pipeline.settings import load_study
 from stages import estimates
+from tasks import registry
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,15 @@ def test_a_plan_adds_up() -> None:
     data = as_json(study, list(rows.values()), jobs=2)
     assert data["total"]["seconds"] == (3 * 16_000 + transfer.env_steps) / 2
     assert data["total"]["memory_bytes_per_job"] == 23_000
+
+
+def test_episodes_that_end_long_before_their_limit_are_not_counted_to_it() -> None:
+    study = load_study("crafter").first
+    spec = registry.spec("crafter/reward", study.tasks)
+    found = estimates.estimate(study, spec, "evaluate", 0, curious=False)
+    # before the first update and after the last, 32 episodes of 300 of at most 10,000 steps
+    assert spec.episode_length == 10_000
+    assert found["seconds"] == pytest.approx(2 * 32 * 300 / estimates.EVALUATION_RATE)
 
 
 def test_planning_takes_time_where_somebody_plans() -> None:
