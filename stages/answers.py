@@ -25,6 +25,7 @@ ENOUGH = 3  # seeds, to claim a difference
 FEW = 4  # comparisons of variants, all of which are told
 QUESTION = "Which part carried the advantage: the world model, the policy, or both?"
 NOTHING_CARRIED = "Which does better, from nothing?"
+WHEN_TO_PLAN = "When does planning help?"
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Side:
     values: tuple[float, ...] = ()
 
 
-def question(arms: Iterable[Arm]) -> str:
-    """What a study asks, by whether any of its arms carries something."""
-    return QUESTION if any(arm.components for arm in arms) else NOTHING_CARRIED
+def question(arms: Iterable[Arm], planned: bool = False) -> str:
+    """What a study asks, by whether any of its arms carries something, and whether its final agents
+    were evaluated by more than one planner."""
+    if any(arm.components for arm in arms):
+        return QUESTION
+    return WHEN_TO_PLAN if planned else NOTHING_CARRIED
 
 
 def answer(results: LoopResult, arms: dict[str, Arm]) -> Answer:
@@ -135,6 +139,45 @@ def variants_answer(results: VariantResults, arms: dict[str, Arm]) -> Answer:
         return Answer(f"No variant is shown to differ from {first}.", sentence)
     count = plural(number, "comparison")
     return Answer(f"Against {first}: {wins} better, {losses} worse, of {count}.", sentence)
+
+
+def planning_answer(loops: Mapping[str | None, LoopResult]) -> Answer | None:
+    """Where the final agents do better by another planner than by the study's own one, each agent
+    compared with itself; None where no other planner acted.
+
+    Args:
+        loops: results by variant; None is the only key without variants.
+    """
+    said, helped, hurt, number = [], 0, 0, 0
+    for variant, results in loops.items():
+        for task, result in results.tasks.items():
+            for name, arm in result.arms.items():
+                gains = {p: r.gain for p, r in arm.planners.items() if r.gain is not None}
+                if not gains:
+                    continue
+                main = next(p for p, r in arm.planners.items() if r.gain is None)
+                shown = {p: gain for p, gain in gains.items() if _shown(gain)}
+                up = [p for p, gain in shown.items() if _shown(gain) > 0]
+                down = [p for p in shown if p not in up]
+                number, helped, hurt = number + len(gains), helped + len(up), hurt + len(down)
+                most = [max(up, key=lambda p: shown[p].value)] if up else []
+                least = [min(down, key=lambda p: shown[p].value)] if down else []
+                who = ", ".join(filter(None, [variant, name if len(result.arms) > 1 else None]))
+                said += [
+                    f"on {short_task(task)}{who and f', {who}'}, {planner} against {main} "
+                    + measured(gain.value, gain.interval, result.metric, signed=True)
+                    for planner, gain in ((p, shown[p]) for p in [*most, *least])
+                ]
+    if not number:
+        return None
+    of = f"of {plural(number, 'comparison')}"
+    if not said:
+        sentence = f"None {of} of a planner with the study's own is told apart."
+        return Answer("Planning is not shown to help or hurt.", sentence)
+    return Answer(
+        f"Planning helped in {helped} and hurt in {hurt} {of}.",
+        f"The largest differences, each agent compared with itself: {'; '.join(said)}.",
+    )
 
 
 def rivals(arms: dict[str, Arm], finished: Mapping[str, object]) -> tuple[str | None, str | None]:

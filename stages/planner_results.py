@@ -7,7 +7,7 @@ import numpy as np
 
 from stages import scores, statistics
 from stages.records import PLANNED, PLANNED_SEEN, SEEN, Evaluation, Row
-from stages.result_types import Foresight, PlannerResult, SeenResult
+from stages.result_types import Effect, Foresight, PlannerResult, SeenResult
 from tasks.contract import Metric
 
 
@@ -28,7 +28,7 @@ def of_arm(
     """
     unseen = _by_planner(((main, "final"), (beside, PLANNED)), planners[0])
     known = _by_planner(((main, SEEN), (beside, PLANNED_SEEN)), planners[0])
-    found = {}
+    found: dict[str, PlannerResult] = {}
     for name in dict.fromkeys([*planners, *unseen]):
         rows = unseen.get(name, {})
         if (value := over_seeds(rows, metric)) is not None:
@@ -43,6 +43,7 @@ def of_arm(
                 episodes=sum(map(len, rows.values())),
                 seen=over_seeds(known.get(name, {}), metric),
                 foresight=foresight(rows),
+                gain=_gain(value, found.get(planners[0])),
             )
     return found
 
@@ -71,6 +72,16 @@ def over_seeds(rows: Rows, metric: Metric) -> SeenResult | None:
         return None
     value = statistics.estimate([np.array(list(known.values()))])
     return SeenResult(iqm=value.value, interval=value.interval, by_seed=known)
+
+
+def _gain(value: SeenResult, main: PlannerResult | None) -> Effect | None:
+    """What acting so adds to each agent's own value with the main planner; None without that."""
+    both = sorted(value.by_seed.keys() & main.by_seed.keys()) if main else []
+    if main is None or not both:
+        return None
+    gains = [value.by_seed[seed] - main.by_seed[seed] for seed in both]
+    mean = statistics.estimate([np.array(gains)], statistics.mean)
+    return Effect(value=mean.value, interval=mean.interval, by_seed=gains)
 
 
 def foresight(rows: Mapping[int, Sequence[Row]]) -> Foresight | None:

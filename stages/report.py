@@ -116,12 +116,12 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         short=formats.short_task, plural=formats.plural, listing=formats.listing,
         safe_svg=Markup, unbroken=unbroken,
     )  # fmt: skip
+    question, headline, planning = asked(loops, results, views)
     return environment.get_template(TEMPLATE).render(
         study=results.study,
-        headline=answers.variants_answer(results, loops[0].arms)
-        if isinstance(results, VariantResults)
-        else views[0].answer,
-        question=answers.question(arm for loop in loops for arm in loop.arms.values()),
+        headline=headline,
+        question=question,
+        planning=planning,
         views=views,
         variants=variant_figures(results, loops, styles),
         variant_comparisons=getattr(results, "comparisons", []),
@@ -139,6 +139,20 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         table_digits=table_digits,
         separated=answers.separated,
     )
+
+
+def asked(
+    loops: Sequence[Loop], results: Results, views: Sequence[LoopView]
+) -> tuple[str, Answer, Answer | None]:
+    """The study's question, its answer, and what is to be said of planning beside it."""
+    planning = answers.planning_answer({view.variant: view.results for view in views})
+    arms = [arm for loop in loops for arm in loop.arms.values()]
+    question = answers.question(arms, planning is not None)
+    if planning is not None and question == answers.WHEN_TO_PLAN:
+        return question, planning, None
+    if isinstance(results, VariantResults):
+        return question, answers.variants_answer(results, loops[0].arms), planning
+    return question, views[0].answer, planning
 
 
 def loop_view(
@@ -241,7 +255,11 @@ def facts(loops: Sequence[Loop], views: Sequence[LoopView]) -> list[tuple[str, s
     first = loops[0]
     arms = [arm for view in views for task in view.tasks for arm in task.result.arms.values()]
     explored = [view.results.exploration for view in views if view.results.exploration]
-    agent = first.study.get("agent", {})
+    agents = [loop.study.get("agent", {}) for loop in loops]
+    agent = [
+        ", ".join(dict.fromkeys(str(agent[key]) for agent in agents if key in agent))
+        for key in ("world_model", "curiosity")
+    ]
     found = [
         ("seeds per arm", str(max((len(arm.seeds) for arm in arms), default=0))),
         ("tasks", str(len(first.tasks))),
@@ -251,7 +269,7 @@ def facts(loops: Sequence[Loop], views: Sequence[LoopView]) -> list[tuple[str, s
             formats.steps(max((arm.env_steps or 0 for arm in arms), default=0)),
         ),
         ("updates fine-tuned", formats.steps(max((arm.updates or 0 for arm in arms), default=0))),
-        ("agent", " · ".join(str(agent[k]) for k in ("world_model", "curiosity") if k in agent)),
+        ("agent", " · ".join(filter(None, agent))),
         ("device", str(first.run.get("device", ""))),
     ]
     return [(name, value) for name, value in found if value]

@@ -57,6 +57,14 @@ class Foresight(Result):
     by_seed: dict[int, float] = Field(description="Each seed's excess.")
 
 
+class Effect(Result):
+    """A paired contrast: its mean over seeds and each seed's own value."""
+
+    value: float
+    interval: Interval
+    by_seed: list[float]
+
+
 class PlannerResult(Result):
     """The final agents of one arm, acting by one planner."""
 
@@ -74,6 +82,9 @@ class PlannerResult(Result):
     episodes: int
     seen: SeenResult | None = Field(None, description="On the levels of the training.")
     foresight: Foresight | None = Field(None, description="Null where episodes do not tell.")
+    gain: Effect | None = Field(
+        None, description="Over the main planner, each agent with itself; null for the main one."
+    )
 
 
 class ArmResult(Result):
@@ -109,14 +120,6 @@ class Comparison(Result):
     worse: str
     probability_of_improvement: float
     interval: Interval
-
-
-class Effect(Result):
-    """A paired contrast: its mean over seeds and each seed's own value."""
-
-    value: float
-    interval: Interval
-    by_seed: list[float]
 
 
 class DesignResult(Result):

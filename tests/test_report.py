@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from stages import answers, exploration_figures, report
-from stages.result_types import DesignResult, Effect
+from stages.result_types import DesignResult, Effect, StudyResults
+from stages.results import collect
 from tests import chromium, synthetic_run
 from tests.synthetic_run import DESK
 
@@ -190,6 +191,36 @@ def test_planners_are_crossed_with_world_models(crossed: Path) -> None:
         )
     assert text.count("best of its row</span>") == 3 * 2
     assert text.count('class="framed cell"') == 3 * 2
+
+
+def test_when_nothing_is_carried_the_answer_is_where_planning_helped(crossed: Path) -> None:
+    words = plain(crossed.read_text())
+    number = len(DESK)  # tasks; on each one planner of six helps
+    assert answers.WHEN_TO_PLAN in words
+    assert "agentrssm, muzero · disagreement" in words
+    assert f"helped in {number} and hurt in {5 * number} of {6 * number} comparisons." in words
+    for task in ("push_left:sparse", "open_drawer:sparse"):
+        assert re.search(rf"on {task}, plain, mppi against none −\d", words)  # the worst
+        assert re.search(rf"on {task}, other, mppi against none \+\d", words)
+        assert re.search(rf"on {task}, other, mcts against none −\d", words)
+        assert not re.search(rf"on {task}, \w+, cem against none", words)
+
+
+def collected(root: Path) -> StudyResults:
+    """The results of a run without variants."""
+    found = collect(root)
+    assert isinstance(found, StudyResults)
+    return found
+
+
+def test_planning_that_is_not_told_apart_is_said_to_be_so(tmp_path: Path) -> None:
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=2, videos=False)
+    assert answers.planning_answer({None: collected(root)}) is None
+    synthetic_run.replan(root, {"cem": 2.0})
+    found = answers.planning_answer({None: collected(root)})
+    assert found is not None  # two seeds are too few, whatever the gain
+    assert found.verdict == "Planning is not shown to help or hurt."
+    assert plain(report.run(root).read_text()).count(found.verdict) == 1
 
 
 @pytest.mark.parametrize("confined", [True, False])

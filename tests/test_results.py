@@ -310,6 +310,13 @@ def test_planners_stand_beside_the_main_one(tmp_path: Path) -> None:
         assert result.foresight.achieved == pytest.approx(both.iqm / 2)
         assert result.foresight.expected == pytest.approx(both.iqm / 2 + 2 * lift)
         assert result.foresight.interval == pytest.approx((2 * lift, 2 * lift))
+        gains = [(lift - 1) * (value or 0.0) for value in finals.values()]
+        assert result.gain is not None
+        assert result.gain.by_seed == pytest.approx(gains)
+        assert result.gain.value == pytest.approx(sum(gains) / 3)
+        assert result.gain.interval is not None
+        assert result.gain.interval[0] < result.gain.value < result.gain.interval[1]
+    assert both.planners["none"].gain is None
     assert both.planners["none"].foresight is not None
     assert both.planners["none"].foresight.by_seed == pytest.approx({0: 1.0, 1: 1.0, 2: 1.0})
 
