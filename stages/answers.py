@@ -127,6 +127,11 @@ def variants_answer(results: VariantResults, arms: dict[str, Arm]) -> Answer:
                 f"over {plural(least, 'seed')}"
             )
             said.setdefault(task, []).append((better.iqm, told))
+    if not said and not any(
+        results.variants[first].tasks.keys() & results.variants[name].tasks.keys()
+        for name in others
+    ):
+        return Answer("An answer per variant.", "No task is common to two of them; see each below.")
     if not said:
         return Answer("No answer yet.", "No two variants have finished the same arm.")
     number = sum(len(rows) for rows in said.values())

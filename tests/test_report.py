@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from stages import answers, exploration_figures, report
-from stages.result_types import DesignResult, Effect, StudyResults
+from stages.result_types import DesignResult, Effect, StudyResults, VariantResults
 from stages.results import collect
+from stages.settings import Arm
 from tests import chromium, synthetic_run
 from tests.synthetic_run import DESK
 
@@ -298,6 +299,19 @@ def test_of_many_variants_the_best_and_the_worst_are_told(tmp_path: Path) -> Non
     assert said is not None
     assert re.findall(r"on push_left:sparse, (\w+)", said[0]) == ["best", "worst"]
     assert said[0].endswith("The other 3 stand below.")
+
+
+def test_variants_without_a_task_in_common_are_answered_one_by_one(crossed: Path) -> None:
+    found = collect(crossed.parent.parent)
+    assert isinstance(found, VariantResults)
+    arms = {"scratch": Arm()}
+    assert answers.variants_answer(found, arms).verdict != "An answer per variant."
+    apart = {
+        name: variant.model_copy(update={"tasks": {task: variant.tasks[task]}})
+        for task, (name, variant) in zip(DESK, found.variants.items(), strict=True)
+    }
+    found = found.model_copy(update={"variants": apart})
+    assert answers.variants_answer(found, arms).verdict == "An answer per variant."
 
 
 def test_variants_of_one_arm_are_asked_which_does_better(tmp_path: Path) -> None:
