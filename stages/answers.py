@@ -25,6 +25,7 @@ ENOUGH = 3  # seeds, to claim a difference
 FEW = 4  # comparisons of variants, all of which are told
 QUESTION = "Which part carried the advantage: the world model, the policy, or both?"
 NOTHING_CARRIED = "Which does better, from nothing?"
+CHANCE = "Three seeds agree in sign by chance in one comparison of four."
 WHEN_TO_PLAN = "When does planning help?"
 
 
@@ -179,10 +180,8 @@ def planning_answer(loops: Mapping[str | None, LoopResult]) -> Answer | None:
     if not said:
         sentence = f"None {of} of a planner with the study's own is told apart."
         return Answer("Planning is not shown to help or hurt.", sentence)
-    return Answer(
-        f"Planning helped in {helped} and hurt in {hurt} {of}.",
-        f"The largest differences, each agent compared with itself: {'; '.join(said)}.",
-    )
+    sentence = f"The largest differences, each agent compared with itself: {'; '.join(said)}."
+    return Answer(f"Planning helped in {helped} and hurt in {hurt} {of}.", f"{sentence} {CHANCE}")
 
 
 def rivals(arms: dict[str, Arm], finished: Mapping[str, object]) -> tuple[str | None, str | None]:

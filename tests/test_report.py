@@ -198,6 +198,7 @@ def test_when_nothing_is_carried_the_answer_is_where_planning_helped(crossed: Pa
     words = plain(crossed.read_text())
     number = len(DESK)  # tasks; on each one planner of six helps
     assert answers.WHEN_TO_PLAN in words
+    assert answers.CHANCE in words
     assert "agentrssm, muzero · disagreement" in words
     assert f"helped in {number} and hurt in {5 * number} of {6 * number} comparisons." in words
     for task in ("push_left:sparse", "open_drawer:sparse"):
