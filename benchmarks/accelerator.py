@@ -53,7 +53,7 @@ def best(call: Callable[[], Any], repeats: int = 1) -> float:
         started = time.perf_counter()
         for _ in range(repeats):
             result = call()
-        jax.block_until_ready(result)
+        jax.block_until_ready(result)  # pyright: ignore[reportPossiblyUnboundVariable]
         taken.append((time.perf_counter() - started) / repeats)
     return min(taken)
 
@@ -130,7 +130,7 @@ def measure(study: Study, stage: str, seeds: int, limit: float) -> None:
     curious = stage == "explore"
     agents = [fresh_agent(study, spec, seed, stage, curious=curious) for seed in range(seeds)]
     states = [initial_state(agent, training) for agent in agents]
-    step = build_step(training, study.curiosity, stage, 1000)
+    step = build_step(training, study.curiosity, stage, 1000)  # pyright: ignore[reportArgumentType]
     data = batches(study, spec)
     key = jax.random.key(0)
     if seeds == 1:

@@ -18,7 +18,7 @@ transfer between host and device inside one.
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pipeline.environment import share_cores
 
@@ -91,7 +91,7 @@ def bare(study: Study) -> Callable[[], Any]:
         out = jax.vmap(parts[1])(state)
         return out[:, :number], out[:, number : number + bins].mean(-1), out[:, -1]
 
-    def step(parts: Any, key: jax.Array, action: jax.Array, state: jax.Array) -> Any:
+    def step(parts: Any, key: jax.Array, action: Any, state: Any) -> Any:
         inputs = jnp.concatenate([state, jax.nn.one_hot(action, number)], -1)
         state = jax.vmap(parts[0])(inputs)
         logits, value, reward = read(parts, state)
@@ -118,9 +118,9 @@ def compiled_by(call: Callable[[], Any]) -> int:
     """How many programs a call compiles, transfers being an error."""
     events: list[float] = []
 
-    def listen(event: str, duration: float, **_: Any) -> None:
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            events.append(duration)
+            events.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     with jax.transfer_guard("disallow"):
@@ -191,7 +191,8 @@ def parts() -> None:
 
         @eqx.filter_jit
         def run(params: Any, state: Any) -> Any:
-            steps, state = chain.update(params, state, params)
+            raw, state = chain.update(params, state, params)
+            steps = cast(Any, raw)  # of the agent's structure, which optax cannot tell
             moved = eqx.apply_updates(params, descend(steps, rates, jnp.ones(())))
             return settle(eqx.combine(moved, rest), LossAux({}, None, None)), state
 

@@ -60,7 +60,7 @@ def measure(name: str, call: Callable[[], Any], repeats: int, per: int) -> None:
         w, c = time.perf_counter(), time.process_time()
         for _ in range(repeats):
             result = call()
-        jax.block_until_ready(result)
+        jax.block_until_ready(result)  # pyright: ignore[reportPossiblyUnboundVariable]
         wall.append(time.perf_counter() - w)
         cpu.append(time.process_time() - c)
     unit = 1e3 / (repeats * per)
@@ -80,7 +80,7 @@ def main() -> None:
     for stage, curious in (("explore", True), ("transfer", False), ("transfer", True)):
         name = f"{stage}, curious" if stage == "transfer" and curious else stage
         agent = fresh_agent(study, spec, 0, stage, curious=curious)
-        step = build_step(training, study.curiosity, stage, 1000)
+        step = build_step(training, study.curiosity, stage, 1000)  # pyright: ignore[reportArgumentType]
         data, key = batches(study, spec), jax.random.key(0)
         held = [initial_state(agent, training)]
 
@@ -93,7 +93,7 @@ def main() -> None:
         print(f"{name}: first call {time.perf_counter() - started:.1f} s (compilation)")
         measure(f"{name} update", update, 1, training.updates_per_call)
     number = training.environments
-    act = jitted_act("none", PlanningSettings(), False)
+    act = jitted_act("none", PlanningSettings(), False)  # pyright: ignore[reportArgumentType]
     memory = fresh_memory(agent, number)
     observation = {k: np.zeros((number, *s.shape), s.dtype) for k, s in spec.observation.items()}
     first = np.zeros(number, bool)
