@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from policies.agent import COMPONENTS, Agent, agent_loss, settle
 from policies.settings import CuriositySettings
+from stages.kept_programs import kept
 from stages.optimiser import build_optimiser, descend, learning_rates
 from stages.settings import TrainingSettings
 from world_models.running import trainable
@@ -132,12 +133,12 @@ def build_step(
         averages = {n: x if n == ERRORS else x.mean() for n, x in metrics.items()}
         return eqx.combine(arrays, static), averages
 
-    jitted = eqx.filter_jit(run, donate="all-except-first")
+    program = kept(run, repr((training, curiosity, stage, planned, learn)))
 
     def step(
         state: TrainingState, batches: Batches, key: PRNGKeyArray
     ) -> tuple[TrainingState, Metrics]:
-        return jitted((batches, key), state)
+        return program((batches, key), state)
 
     return step
 
