@@ -104,7 +104,11 @@ def done(out: Path, jobs: int) -> float:
 
 def folders(out: Path) -> list[Path]:
     """The folders of all jobs that have begun."""
-    return sorted(path.parent for path in out.rglob("job.json"))
+    while True:
+        try:
+            return sorted(path.parent for path in out.rglob("job.json"))
+        except FileNotFoundError:  # a folder took its final name meanwhile
+            continue
 
 
 def _share(folder: Path) -> float:

@@ -79,7 +79,7 @@ def test_a_study_with_variants_runs_to_its_report(tmp_path: Path) -> None:
     results = json.loads((out / "report" / "results.json").read_text())
     assert len(results["variants"]) == 5
     for name, variant in results["variants"].items():
-        assert list(variant["tasks"]) == ["maze/collect", "desk/reach:dense"]
+        assert list(variant["tasks"]) == ["maze/collect:small", "desk/reach:dense"]
         for task in variant["tasks"].values():
             assert task["arms"]["scratch"]["iqm"] is not None
             assert task["arms"]["scratch"]["updates"] > 0
