@@ -35,7 +35,9 @@ ROOT = Path(__file__).parent.parent
 SETTINGS = ("training.checkpoint_minutes=0.02", "evaluate.curve_points=4")
 LOOK = 0.01  # s between looks at the run's folder
 STARTING = 8.0  # s within which a kill of the kind `start` falls
-PATIENCE = 20.0  # s to wait for a checkpoint to be under way
+PATIENCE = 3.0  # s to wait for a checkpoint to be under way; evaluations have none
+
+Weights = dict[Path, float]  # by the job's folder, relative to the run's
 
 
 @dataclass
@@ -97,9 +99,19 @@ def plan(number: int, rng: random.Random) -> list[Kill]:
     return kills + [Kill("report", delay=rng.uniform(0, 0.5)) for _ in range(reports)]
 
 
-def done(out: Path, jobs: int) -> float:
-    """Share of the jobs that is done, those under way counted by their own word."""
-    return sum(1.0 if (f / "done.json").exists() else _share(f) for f in folders(out)) / jobs
+def weights(out: Path) -> Weights:
+    """What share of a finished study's work each job was."""
+    seconds = {f: json.loads((f / "done.json").read_text())["seconds"] for f in folders(out)}
+    return {f.relative_to(out): s / sum(seconds.values()) for f, s in seconds.items()}
+
+
+def done(out: Path, parts: Weights) -> float:
+    """Share of the study's work that is done, jobs under way counted by their own word."""
+    return sum(
+        parts[folder.relative_to(out)]
+        * (1.0 if (folder / "done.json").exists() else _share(folder))
+        for folder in folders(out)
+    )
 
 
 def folders(out: Path) -> list[Path]:
@@ -138,7 +150,7 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, jobs: int) -> None:
+def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, parts: Weights) -> None:
     """Wait until the kill is due, or the command has ended."""
     since = time.time()
 
@@ -149,7 +161,7 @@ def await_moment(kill: Kill, process: subprocess.Popen[bytes], out: Path, jobs: 
 
     match kill.kind:
         case "progress" | "checkpoint":
-            until(lambda: done(out, jobs) >= kill.target and working(out, since))
+            until(lambda: done(out, parts) >= kill.target and working(out, since))
         case "report":
             until((out / "report.partial").exists)
     if kill.kind == "checkpoint":
@@ -169,11 +181,11 @@ def met(out: Path, since: float) -> str:
     return ", ".join(found) or "no job"
 
 
-def strike(study: Study, kill: Kill, out: Path, log: Path, jobs: int) -> None:
+def strike(study: Study, kill: Kill, out: Path, log: Path, parts: Weights) -> None:
     """Start the command and kill all of it at the moment."""
     started, since = time.monotonic(), time.time()
     process = study.start(out, log)
-    await_moment(kill, process, out, jobs)
+    await_moment(kill, process, out, parts)
     kill.seconds = time.monotonic() - started
     if (code := process.poll()) is not None:
         if code:
@@ -230,11 +242,11 @@ def measure(arguments: argparse.Namespace, root: Path) -> bool:
     with Progress(console=console) as progress:
         bar = progress.add_task("the undisturbed run", total=len(kills) + 2)
         undisturbed = study.run(one, log)
-        jobs = len(folders(one))
+        parts = weights(one)
         started = time.monotonic()
         for number, kill in enumerate(kills, start=1):
             progress.update(bar, advance=1, description=f"kill {number} of {len(kills)}")
-            strike(study, kill, other, log, jobs)
+            strike(study, kill, other, log, parts)
         progress.update(bar, advance=1, description="on to the end")
         study.run(other, log)
         killed = time.monotonic() - started
