@@ -343,8 +343,8 @@ def plan(
     _table(f"{loaded.name}, preset {loaded.preset}", columns, cells)
     total = data["total"]
     typer.echo(
-        f"{total['jobs']} jobs, {jobs} at once: about {duration(total['seconds'])} besides compiling,"
-        f" {module.size(total['memory_bytes_per_job'])} of memory per job,"
+        f"{total['jobs']} jobs, {jobs} at once: about {duration(total['seconds'])}"
+        f" besides compiling, {module.size(total['memory_bytes_per_job'])} of memory per job,"
         f" {module.size(total['disk_bytes'])} of disk"
     )
 
