@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from pipeline.environment import pin_gpu, share_cores
-from pipeline.jobs import Job
+from pipeline.jobs import Job, Stage
 from pipeline.work import Result, Task, do, leave_error
 
 _TICK = 0.5  # seconds between looks at progress
@@ -55,18 +55,33 @@ class Queue:
         return queue
 
     blocking: set[str] = field(default_factory=set)  # ids that are not finished yet
+    running: list[Task] = field(default_factory=list)
+    compiled: set[tuple[Stage, bool]] = field(default_factory=set)  # kinds finished once
 
     def next(self) -> Task | None:
-        """Take the first task whose inputs are finished; None if there is none now."""
-        for id, task in self.waiting.items():
-            if not self.blocking.intersection(task.job.inputs):
-                return self.waiting.pop(id)
-        return None
+        """Take the first task whose inputs are finished; None if there is none now.
+
+        The first job of a kind compiles its training step, which its likes then find in the cache.
+        So while it runs, other kinds go before its likes, which would compile the same beside it.
+        """
+        ready = [
+            task
+            for task in self.waiting.values()
+            if not self.blocking.intersection(task.job.inputs)
+        ]
+        if not ready:
+            return None
+        compiling = {task.job.kind for task in self.running} - self.compiled
+        chosen = next((task for task in ready if task.job.kind not in compiling), ready[0])
+        self.running.append(chosen)
+        return self.waiting.pop(chosen.job.id)
 
     def close(self, task: Task, result: Result) -> None:
         """A task has ended: free or skip what waits for it."""
         self.watcher.finished(task.job, result)
+        self.running.remove(task)
         if result.outcome == "finished":
+            self.compiled.add(task.job.kind)
             self.blocking.discard(task.job.id)
         else:
             self.failed.append(task.job.id)

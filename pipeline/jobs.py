@@ -113,6 +113,11 @@ class Job:
             return not self.random
         return self.arm in self.study.transfer.arms and self.study.transfer.arms[self.arm].curious
 
+    @property
+    def kind(self) -> tuple[Stage, bool]:
+        """Jobs of one kind (and variant) run the same compiled training step."""
+        return self.stage, self.curious
+
 
 @dataclass(frozen=True)
 class Graph:

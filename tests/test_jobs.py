@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -455,6 +455,29 @@ def test_inputs_come_first_and_a_failure_skips_what_needs_it(
     assert set(left.jobs) == failing | set(outcome.skipped)
     assert backends.execute(tasks_of(tmp_path, left), workers, Log()) == backends.Outcome()
     assert not any((tmp_path / id / "error.txt").exists() for id in failing)
+
+
+def test_what_a_running_job_compiles_is_not_compiled_beside_it(tmp_path: Path) -> None:
+    queue = backends.Queue.of(tasks_of(tmp_path, graph()), Log())
+
+    def take() -> Task:
+        task = queue.next()
+        assert task is not None
+        return task
+
+    def end(task: Task, outcome: Literal["finished", "failed"] = "finished") -> None:
+        queue.close(task, Result(task.job.id, outcome, 1.0))
+
+    exploring, walking, scratch = take(), take(), take()
+    assert exploring.job.id == "explore/seed-0"
+    assert walking.job.id == "explore/random"  # it learns nothing, so it is of another kind
+    assert scratch.job.id == f"transfer/{TASK}/scratch/seed-0"
+    end(walking)
+    assert take().job.id == f"evaluate/{TASK}/random"
+    assert take().job.id == "explore/seed-1"  # nothing of another kind is ready
+    end(exploring)
+    end(scratch, "failed")
+    assert take().job.id == f"transfer/{TASK}/scratch/seed-1"  # what failed compiles no more
 
 
 def test_a_pool_of_two_uses_two_long_lived_processes(tmp_path: Path) -> None:
