@@ -111,20 +111,28 @@ def _training_score(transfers: Iterable[Training]) -> float | None:
 
 
 def curve(transfers: Sequence[Training]) -> list[CurvePoint]:
-    """The fine-tuning curve over seeds, at the env steps that any of them was evaluated at."""
+    """The fine-tuning curve over seeds, whose k-th point is every seed's k-th evaluation.
+
+    An evaluation that is due waits for the batch's step to end, and a step that begins episodes
+    counts for less: so seeds reach a point some env steps apart, and it stands at their mean.
+    """
+    reached: dict[int, list[float]] = {}
     heights: dict[int, list[float]] = {}
     for table in transfers:
-        for steps, value in zip(*points(table), strict=True):
-            heights.setdefault(int(steps), []).append(value)
+        for number, row in enumerate(table.evaluations):
+            value = scores.finite(row.get("value"))
+            if value is not None:
+                reached.setdefault(number, []).append(row["env_steps"])
+                heights.setdefault(number, []).append(value)
     found = []
-    for steps in sorted(heights):
-        point = statistics.estimate([np.array(heights[steps])], resamples=2000)
+    for number in sorted(heights):
+        point = statistics.estimate([np.array(heights[number])], resamples=2000)
         found.append(
             CurvePoint(
-                env_steps=steps,
+                env_steps=round(float(np.mean(reached[number]))),
                 iqm=point.value,
                 interval=point.interval,
-                seeds=len(heights[steps]),
+                seeds=len(heights[number]),
             )
         )
     return found

@@ -239,6 +239,27 @@ def test_random_policy_is_compared_at_equal_env_steps(tmp_path: Path) -> None:
     assert exploration.random_moved["puck"] == pytest.approx(0.12 / 2)
 
 
+def test_a_point_of_the_curve_is_every_seed_s_evaluation_of_that_number(tmp_path: Path) -> None:
+    """Episodes that end early put one seed's evaluations some env steps beside another's."""
+    root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=3, videos=False)
+    heights: dict[int, list[float]] = {}
+    for seed in range(3):
+        path = root / "transfer" / synthetic_run.slug(PUSH) / "both" / f"seed-{seed}"
+        table = rows(path / "metrics.jsonl")
+        for number, row in enumerate(r for r in table if r["kind"] == "evaluation"):
+            row["env_steps"] += 3 * seed if number else 0
+            if (number, seed) == (4, 1):
+                row["value"] = None
+            else:
+                heights.setdefault(number, []).append(row["value"])
+        synthetic_run.write_lines(path / "metrics.jsonl", table)
+    curve = study(root).tasks[PUSH].arms["both"].curve
+    assert [point.env_steps for point in curve] == [0, *range(1003, 11_003, 1000)]
+    assert [point.seeds for point in curve] == [2 if number == 4 else 3 for number in range(11)]
+    for number, point in enumerate(curve):  # of fewer than four seeds the IQM is the mean
+        assert point.iqm == pytest.approx(np.mean(heights[number]))
+
+
 def test_not_a_number_in_a_file_becomes_unknown(tmp_path: Path) -> None:
     root = synthetic_run.write(tmp_path, tasks=DESK[:1], seeds=1, videos=False)
     path = root / "evaluate" / synthetic_run.slug(PUSH) / "both" / "seed-0" / "episodes.jsonl"
