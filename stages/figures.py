@@ -44,7 +44,27 @@ class Row:
 
 def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure | None:
     """Fine-tuning curves with bands and reference lines; None before the first evaluation."""
-    arms = {name: arm for name, arm in result.arms.items() if arm.curve}
+    plot = curve_plot(result, styles)
+    if plot is None:
+        return None
+    arms = with_curves(result)
+    banded = any(point.interval for arm in arms.values() for point in arm.curve)
+    return Figure(
+        "Fine-tuning",
+        plot.render(curves_said(task, result)),
+        caption_of(arms.values(), "95 % bands" if banded else "one seed has no band"),
+    )
+
+
+def curve_plot(
+    result: TaskResult,
+    styles: Mapping[str, Style],
+    size: tuple[int, int] = (WIDTH, 250),
+    margins: tuple[int, int, int, int] = MARGINS,
+    parts: list[str] | None = None,
+) -> Plot | None:
+    """A task's curves as a plot, alone or within a larger picture, whose `parts` it adds to."""
+    arms = with_curves(result)
     if not arms:
         return None
     factor = formats.scale(result.metric)
@@ -52,28 +72,32 @@ def curves(task: str, result: TaskResult, styles: Mapping[str, Style]) -> Figure
     references = {name: factor * value for name, value in result.references.items()}
     last = max(arm.curve[-1].env_steps for arm in arms.values())
     limits = extent([*heights, *references.values()])
-    plot = Plot((WIDTH, 250), (0, last or 1), limits, MARGINS)
-    unit = formats.unit(result.metric)
-    plot.y_axis(unit, formats.compact)
+    plot = Plot(size, (0, last or 1), limits, margins, [] if parts is None else parts)
+    plot.y_axis(formats.unit(result.metric), formats.compact)
     plot.x_axis("env steps of fine-tuning", formats.compact)
-    for name, value in references.items():
-        plot.level(value, REFERENCE_NAMES[name])
     for name, arm in arms.items():
         _curve(plot, name, arm, styles[name], factor)
-    banded = any(point.interval for arm in arms.values() for point in arm.curve)
-    last_points = {name: arm.curve[-1] for name, arm in arms.items()}
+    for name, value in references.items():  # last, so that their names can be read
+        plot.level(value, REFERENCE_NAMES[name])
+    return plot
+
+
+def with_curves(result: TaskResult) -> dict[str, ArmResult]:
+    """The arms that have been evaluated while they were fine-tuned."""
+    return {name: arm for name, arm in result.arms.items() if arm.curve}
+
+
+def curves_said(task: str, result: TaskResult) -> str:
+    """A task's curves in words."""
+    last_points = {name: arm.curve[-1] for name, arm in with_curves(result).items()}
+    last = max(point.env_steps for point in last_points.values())
     ends = [
         f"{name} ends at {formats.measured(point.iqm, point.interval, result.metric)}"
         for name, point in last_points.items()
     ]
-    alt = (
-        f"Fine-tuning curves on {task}: {unit} over {formats.steps(last)} env steps. "
-        f"{'; '.join(ends)}. {_references(result)}"
-    )
-    return Figure(
-        "Fine-tuning",
-        plot.render(alt),
-        caption_of(arms.values(), "95 % bands" if banded else "one seed has no band"),
+    return (
+        f"Fine-tuning curves on {task}: {formats.unit(result.metric)} over {formats.steps(last)} "
+        f"env steps. {'; '.join(ends)}. {_references(result)}"
     )
 
 

@@ -2,6 +2,7 @@
 
     DIR/report/index.html     the page; figures inside, no script or font from elsewhere
     DIR/report/results.json   the same figures (docs/results-schema.md)
+    DIR/report/figures/       the fine-tuning curves as pictures of their own
     DIR/report/videos/        one film per arm and task
 
 Works on a run that is not finished, and says what is missing.
@@ -23,6 +24,7 @@ from markupsafe import Markup, escape
 import assets
 from stages import (
     answers,
+    curve_pictures,
     exploration_figures,
     figures,
     formats,
@@ -95,6 +97,7 @@ def run(root: Path) -> Path:
     partial.mkdir(parents=True)
     write(results, partial / "results.json")
     (partial / "index.html").write_text(page(loops, results, partial), encoding="utf-8")
+    write_pictures(loops, results, partial / "figures")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     return final / "index.html"
@@ -139,6 +142,17 @@ def page(loops: Sequence[Loop], results: Results, report: Path) -> str:
         table_digits=table_digits,
         separated=answers.separated,
     )
+
+
+def write_pictures(loops: Sequence[Loop], results: Results, folder: Path) -> None:
+    """`curves.svg` of a study, or `curves-VARIANT.svg` of each of its variants."""
+    styles = palette.styles(arm for loop in loops for arm in loop.arms)
+    for loop in loops:
+        picture = curve_pictures.curves(part(results, loop), styles)
+        if picture is not None:
+            folder.mkdir(exist_ok=True)
+            name = f"curves-{loop.variant}.svg" if loop.variant else "curves.svg"
+            (folder / name).write_text(picture, encoding="utf-8")
 
 
 def asked(

@@ -95,7 +95,7 @@ class Plot:
         for tick in self.y.ticks(count):
             self._line(self.x.start, self.y(tick), self.x.end, self.y(tick), "grid")
             self.text(self.x.start - 6, self.y(tick) + 4, form(tick), "tick", "end")
-        self.text(2, self.y.end - 10, label, "label", "start")
+        self.text(max(2.0, self.x.start - 40), self.y.end - 10, label, "label", "start")
 
     def x_grid(self, label: str, form: Callable[[float], str], count: int = 4) -> None:
         """Faint upright lines with ticks below, for plots that are read row by row."""

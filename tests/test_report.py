@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from stages.results import collect
 from stages.settings import Arm
 from tests import chromium, synthetic_run
 from tests.synthetic_run import DESK
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,31 @@ def test_every_figure_says_what_stands_behind_it(text: str) -> None:
         assert re.search(r"\d (seeds?|runs?|pairs? of runs)|seed \d", caption), caption
         assert "env steps" in caption
         assert "updates" in caption
+
+
+def test_curves_are_pictures_of_their_own(page: Path) -> None:
+    picture = ElementTree.parse(page.parent / "figures" / "curves.svg").getroot()
+    words = ["".join(text.itertext()) for text in picture.iter(f"{SVG}text")]
+    assert words[: len(synthetic_run.ARMS)] == list(synthetic_run.ARMS)
+    assert [word for word in words if word in DESK] == list(DESK)
+    assert words[-1] == "interquartile means and 95 % bands of 3 seeds"
+    lines = [path for path in picture.iter(f"{SVG}path") if path.get("class") == "line"]
+    assert len(lines) == len(DESK) * len(synthetic_run.ARMS)
+    left, top, width, height = map(float, picture.attrib["viewBox"].split())
+    for text in picture.iter(f"{SVG}text"):
+        assert left <= float(text.attrib["x"]) <= left + width
+        assert top <= float(text.attrib["y"]) <= top + height
+
+
+def test_a_picture_of_curves_for_each_variant_and_none_without_a_curve(tmp_path: Path) -> None:
+    lifts = {"plain": 1.0, "better": 3.0}
+    root = synthetic_run.write_variants(tmp_path, lifts, tasks=DESK[:1], seeds=1, videos=False)
+    pictures = report.run(root).parent / "figures"
+    assert {path.name for path in pictures.iterdir()} == {f"curves-{name}.svg" for name in lifts}
+    assert "one seed, so no bands" in (pictures / "curves-plain.svg").read_text()
+    for name in lifts:
+        shutil.rmtree(root / name / "transfer")
+    assert not (report.run(root).parent / "figures").exists()
 
 
 def test_missing_video_shows_its_line(tmp_path: Path) -> None:
