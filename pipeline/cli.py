@@ -59,7 +59,9 @@ SetOption = Annotated[
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, metavar="N", help="Jobs at once; one per core if left out."),
+    typer.Option(
+        "--jobs", min=1, metavar="N", help="Jobs at once; one per GPU, else per core, if left out."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -249,9 +251,9 @@ def watch(
 
     `craik watch runs/desk --task desk/push_left:sparse --arm both --seed 0`
 
-    `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --horizon 8`
+    `craik watch runs/desk --arm model --seed 0 --planner mppi --horizon 8`
 
-    `craik watch runs/desk --task desk/reach --arm model --seed 0 --planner mppi --hz 20`
+    `craik watch runs/desk --arm model --seed 0 --planner mppi --hz 20`
 
     `craik watch runs/desk --explore --seed 0 --planner mppi --horizon 12 --goal desk/reach@70`
     """
@@ -347,6 +349,29 @@ def plan(
         f" besides compiling, {module.size(total['memory_bytes_per_job'])} of memory per job,"
         f" {module.size(total['disk_bytes'])} of disk"
     )
+
+
+@app.command()
+def tensorboard(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+) -> None:
+    """Write a run's metrics for TensorBoard, finished or not; again, and they are up to date.
+
+    Example: `craik tensorboard runs/desk`, then `tensorboard --logdir runs/desk/tensorboard`
+    """
+    from pipeline.run_folder import RunFolder
+    from stages import tensorboard as module
+
+    run = RunFolder(directory)
+    run.read_studies()  # a folder without a run is a mistake
+    try:
+        with run.written():
+            folder, jobs = module.write(directory)
+    except ImportError:
+        raise StudyError(
+            "tensorboardX is not installed: .venv/bin/pip install -e '.[tensorboard]'"
+        ) from None
+    typer.echo(f"{folder} ({jobs} jobs): tensorboard --logdir {folder}")
 
 
 @app.command()

@@ -73,7 +73,7 @@ def _devices() -> Finding:
     found = json.loads(answer)
     text = f"{', '.join(found['devices'])} ({found['kind']}), {cores()} cores"
     if gpus() and found["platform"] == "cpu":
-        advice = "a GPU is there but JAX does not use it: pip install 'craik[cuda]'"
+        advice = "a GPU is there but JAX does not use it: .venv/bin/pip install -e '.[cuda]'"
         return Finding("devices", False, text, advice)
     return Finding("devices", True, text)
 
@@ -132,7 +132,7 @@ def _envpool() -> list[Finding]:
 
     suites = ", ".join(name for name, suite in registry.suites().items() if suite.envpool)
     if find_spec("envpool") is None:
-        advice = f"only {suites} need it: pip install 'craik[envpool]'"
+        advice = f"only {suites} need it: .venv/bin/pip install -e '.[envpool]'"
         return [Finding("EnvPool", False, "not installed", advice)]
     ok, answer = _probe("import envpool; print(envpool.__version__)")
     if not ok:

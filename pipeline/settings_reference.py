@@ -97,7 +97,8 @@ def _presets() -> str:
         "## [presets.NAME]",
         "",
         "Presets change sizes only. `cpu` is the defaults. `smoke` lowers sizes to at most its"
-        " column. `paper` takes DreamerV3's sizes at"
+        " column, and of arms `prior_steps` to a quarter of `transfer.steps` and"
+        f" `relabelled_updates` to {presets.RELABELLED}. `paper` takes DreamerV3's sizes at"
         f" `model.width` = {presets.PAPER_WIDTH} unless the study's `[presets.paper]`, a variant"
         " or `--set` names another width, which the others follow. Learning rates count as sizes,"
         " since those that are stable belong to a width.",

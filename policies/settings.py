@@ -55,7 +55,10 @@ class SearchSettings(Settings):
         "this counts as this, so that no policy is made of a fresh critic's noise.",
     )
     temperature: float = Field(
-        default=1.0, ge=0, description="Of the action drawn while collecting; 0 takes the best."
+        default=1.0,
+        ge=0,
+        description="Of the action drawn while collecting, and at evaluations of tasks of choices; "
+        "0 takes the best.",
     )
     temperature_end: float | None = Field(
         default=None, ge=0, description="What it changes to while training; none keeps it."

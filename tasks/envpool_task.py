@@ -128,7 +128,7 @@ def missing(task: str) -> str:
     """`Suite.missing` of the suites on EnvPool."""
     if find_spec("envpool") is not None:
         return ""
-    return "EnvPool, which is not installed: pip install 'craik[envpool]'"
+    return "EnvPool, which is not installed: .venv/bin/pip install -e '.[envpool]'"
 
 
 def endings(seen: Seen, limit: int, over: np.ndarray | bool = False) -> Rows:

@@ -28,6 +28,7 @@ COMMANDS = [
     "watch",
     "tasks",
     "plan",
+    "tensorboard",
     "components",
     "check-task",
     "doctor",

@@ -17,7 +17,7 @@ Bins = Annotated[int, AfterValidator(_odd)]
 
 
 class ModelSettings(Settings):
-    """Recurrent state-space model (RSSM). Sizes follow one width unless they are set apart."""
+    """Recurrent state-space model (RSSM). Only the preset `paper` derives sizes from the width."""
 
     width: int = Field(default=128, ge=8, description="Units of every hidden layer.")
     layers: int = Field(default=2, ge=1, description="Hidden layers of encoder, decoder and heads.")
