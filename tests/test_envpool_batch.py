@@ -217,7 +217,7 @@ def test_faults_cost_the_batch_or_the_one():
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(envpool_task, "find_spec", lambda name: None)
-    wanted = r"task 'procgen/coinrun' needs EnvPool, .*: pip install 'craik\[envpool\]'"
+    wanted = r"task 'procgen/coinrun' needs EnvPool, .*: \.venv/bin/pip install -e '\.\[envpool\]'"
     pictures = TaskOptions(observe=("image",))
     with pytest.raises(TaskError, match=wanted):
         registry.make("procgen/coinrun", pictures)
