@@ -36,9 +36,11 @@ def write(root: Path) -> tuple[Path, int]:
     for job in jobs:
         with SummaryWriter(str(partial / job.relative_to(root))) as writer:
             for row in json_lines(job / "metrics.jsonl"):
-                step = _step(row)
+                step = row.get("env_steps") or row.get("updates") or 0
+                if not isinstance(step, int | float):
+                    continue  # the line was damaged
                 for name, value in scalars(row).items():
-                    writer.add_scalar(name, value, step)
+                    writer.add_scalar(name, value, int(step))
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return final, len(jobs)
@@ -62,10 +64,3 @@ def scalars(row: Row) -> dict[str, float]:
         if key not in (*AXES, "kind", "environment"):
             add(f"{row.get('kind')}/{key}", value)
     return found
-
-
-def _step(row: Row) -> int:
-    steps = row.get("env_steps")
-    if not steps:
-        steps = row.get("updates")
-    return int(steps or 0)

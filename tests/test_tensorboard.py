@@ -46,7 +46,10 @@ def test_written_again_it_follows_the_metrics(run: Path) -> None:
     folder, _ = tensorboard.write(run)
     job = Path("transfer") / synthetic_run.slug(DESK[0]) / "both" / "seed-0"
     path = run / job / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"kind": "evaluation", "env_steps": 99000, "return": 7}\n')
+    more = [
+        {"kind": "evaluation", "env_steps": steps, "return": 7} for steps in (99_000, "damaged")
+    ]
+    synthetic_run.write_lines(path, [*map(json.loads, path.read_text().splitlines()), *more])
     assert ("evaluation/return", 99_000, 7.0) not in events(folder / job)
     tensorboard.write(run)
     assert ("evaluation/return", 99_000, 7.0) in events(folder / job)
