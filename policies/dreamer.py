@@ -33,6 +33,7 @@ from policies.settings import (
 from policies.starts import imagination_starts
 from tasks.contract import TaskSpec
 from world_models.contract import Batch
+from world_models.layers import each
 from world_models.observations import ObservationDecoder
 from world_models.rssm import (
     LOSSES,
@@ -89,7 +90,7 @@ class DreamerAgent(Agent):
 
         explorer = None
         if self.explorer is not None:
-            features = jax.vmap(jax.vmap(model.features))(still(states))
+            features = each(model.features)(still(states))
             steps = real_steps(model.encoder.observation, batch, features)
             loss, explorer, more = learn_curiosity(self.explorer, steps, dtype)
             metrics |= more

@@ -18,6 +18,7 @@ from policies.objectives import Objective
 from policies.returns import lambda_returns, survival
 from policies.settings import BehaviourSettings
 from world_models.contract import Noise, State, WorldModel
+from world_models.layers import each
 
 
 class Dream(NamedTuple):
@@ -94,18 +95,18 @@ def behaviour_losses(
     """
     model, objective = still(model), still(objective)
     dream = imagine(model, actor, still(starts), settings.imagination_horizon, key)
-    each = (dream.features[:-1], dream.actions, dream.features[1:])
-    rewards = jax.vmap(jax.vmap(objective.reward))(*each)
-    discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])
+    steps = (dream.features[:-1], dream.actions, dream.features[1:])
+    rewards = each(objective.reward)(*steps)
+    discounts = each(objective.discount)(dream.features[1:])
     # Over the first states, too, so that the compiler finds the critic's pass below in this one.
-    values = jax.vmap(jax.vmap(objective.value))(dream.features)[1:]
+    values = each(objective.value)(dream.features)[1:]
     returns = lambda_returns(rewards, discounts, values, settings.lambda_)
     weight = jax.lax.stop_gradient(survival(discounts) * start_weight)
 
     features = jax.lax.stop_gradient(dream.features)
-    value = jax.tree.map(lambda x: x[:-1], jax.vmap(jax.vmap(critic))(features))
+    value = jax.tree.map(lambda x: x[:-1], each(critic)(features))
     target = jax.lax.stop_gradient(returns)
-    slow = jax.lax.stop_gradient(jax.vmap(jax.vmap(critic.slow_value))(features[:-1]))
+    slow = jax.lax.stop_gradient(each(critic.slow_value)(features[:-1]))
     critic_loss = -(weight * (value.log_prob(target) + value.log_prob(slow))).mean()
 
     spread = critic.range.value.update(target)

@@ -35,11 +35,13 @@ from world_models.layers import (
     Dense,
     Linear,
     RMSNorm,
+    each,
     normed_silu,
     recomputed,
 )
 from world_models.observations import ObservationDecoder, ObservationEncoder
 from world_models.settings import ModelSettings
+from world_models.time_scan import scan_over_time
 
 LOSSES = ("reconstruction", "reward", "continue", "dynamics", "representation")
 
@@ -51,46 +53,68 @@ class State(NamedTuple):
     latent: Float[Array, "*b latents classes"]
 
 
-class RecurrentCore(eqx.Module):
-    """Gated recurrent unit with block-diagonal weights; inputs are embedded and normed apart."""
+class CoreInput(eqx.Module):
+    """One input of the recurrent core: embedded and normed, then mapped to all recurrent units."""
 
-    from_recurrent: Dense
-    from_latent: Dense
-    from_action: Dense
+    embed: Dense
+    spread: Linear
+
+    def __init__(
+        self, inputs: int, settings: ModelSettings, fan_in: int, *, bias: bool, key: PRNGKeyArray
+    ):
+        keys = jax.random.split(key)
+        width, recurrent = settings.width, settings.recurrent
+        self.embed = Dense(inputs, width, key=keys[0])
+        self.spread = Linear(width, recurrent, fan_in=fan_in, bias=bias, key=keys[1])
+
+    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " r"]:
+        return self.spread(self.embed(x))
+
+
+class RecurrentCore(eqx.Module):
+    """Gated recurrent unit with block-diagonal weights.
+
+    A block reads its own part of the recurrent vector, and what all blocks share: the latents, the
+    action, and, where there are several blocks, the recurrent vector as a whole.
+    """
+
+    latent: CoreInput
+    action: CoreInput
+    recurrent: CoreInput | None
     own: BlockLinear
-    shared: Linear
     norm: RMSNorm
     gates: BlockLinear
     gate_bias: Float[Array, "three blocks block"]
     blocks: int = eqx.field(static=True)
 
     def __init__(self, settings: ModelSettings, actions: int, *, key: PRNGKeyArray):
-        keys = jax.random.split(key, 6)
-        width, recurrent, blocks = settings.width, settings.recurrent, settings.blocks
-        block, shared = recurrent // blocks, 3 * width
+        keys = jax.random.split(key, 5)
+        recurrent, blocks = settings.recurrent, settings.blocks
+        block, several = recurrent // blocks, blocks > 1
         self.blocks = blocks
-        self.from_recurrent = Dense(recurrent, width, key=keys[0])
-        self.from_latent = Dense(settings.latents * settings.classes, width, key=keys[1])
-        self.from_action = Dense(actions, width, key=keys[2])
-        # Every block reads its own part and what all share; the latter is one plain product.
-        self.own = BlockLinear(block, block, blocks, fan_in=block + shared, key=keys[3])
-        self.shared = Linear(shared, recurrent, fan_in=block + shared, key=keys[4])
+        fan_in = block + (3 if several else 2) * settings.width
+        latents = settings.latents * settings.classes
+        self.latent = CoreInput(latents, settings, fan_in, bias=True, key=keys[0])
+        self.action = CoreInput(actions, settings, fan_in, bias=False, key=keys[1])
+        self.recurrent = (
+            CoreInput(recurrent, settings, fan_in, bias=False, key=keys[2]) if several else None
+        )
+        self.own = BlockLinear(block, block, blocks, fan_in=fan_in, key=keys[3])
         self.norm = RMSNorm(recurrent)
-        self.gates = BlockLinear(block, 3 * block, blocks, fan_in=block, key=keys[5])
+        self.gates = BlockLinear(block, 3 * block, blocks, fan_in=block, key=keys[4])
         self.gate_bias = jnp.zeros((3, blocks, block))
 
     def __call__(self, state: State, action: Float[Array, " a"]) -> Float[Array, " r"]:
         """The next recurrent vector."""
-        shared = jnp.concatenate(
-            [
-                self.from_recurrent(state.recurrent),
-                self.from_latent(state.latent.reshape(-1)),
-                self.from_action(action),
-            ]
-        )
+        return self.advance(state, self.action(action))
+
+    def advance(self, state: State, acted: Float[Array, " r"]) -> Float[Array, " r"]:
+        """The next recurrent vector, of what `self.action` makes of the action."""
         before = state.recurrent.reshape(self.blocks, -1)
-        x = normed_silu(self.norm, self.own(before).reshape(-1) + self.shared(shared))
-        gates = self.gates(x.reshape(self.blocks, -1))
+        x = self.own(before).reshape(-1) + self.latent(state.latent.reshape(-1)) + acted
+        if self.recurrent is not None:
+            x = x + self.recurrent(state.recurrent)
+        gates = self.gates(normed_silu(self.norm, x).reshape(self.blocks, -1))
         return gated(gates, self.gate_bias, before).reshape(-1)
 
 
@@ -108,21 +132,38 @@ def gated(
 
 
 class LatentHead(eqx.Module):
-    """Log-probabilities of the discrete latents, with a share of uniform mixed in."""
+    """Log-probabilities of the discrete latents by a net of one hidden layer, with a share of
+    uniform mixed in. `enter` holds the hidden layer's weights for each of its inputs."""
 
-    net: MLP
+    enter: tuple[Linear, ...]
+    norm: RMSNorm
+    output: Linear
     shape: tuple[int, int] = eqx.field(static=True)
     unimix: float = eqx.field(static=True)
 
-    def __init__(self, inputs: int, settings: ModelSettings, *, key: PRNGKeyArray):
+    def __init__(self, inputs: tuple[int, ...], settings: ModelSettings, *, key: PRNGKeyArray):
         self.shape = (settings.latents, settings.classes)
         self.unimix = settings.unimix
-        outputs = settings.latents * settings.classes
-        self.net = MLP(inputs, outputs, width=settings.width, layers=1, key=key)
+        *enter, output = jax.random.split(key, len(inputs) + 1)
+        self.enter = tuple(
+            Linear(size, settings.width, fan_in=sum(inputs), bias=i == 0, key=k)
+            for i, (size, k) in enumerate(zip(inputs, enter, strict=True))
+        )
+        self.norm = RMSNorm(settings.width)
+        self.output = Linear(settings.width, settings.latents * settings.classes, key=output)
 
-    def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, "latents classes"]:
+    def __call__(self, hidden: Float[Array, " width"]) -> Float[Array, "latents classes"]:
+        """Log-probabilities, of the sum of what `enter` makes of the inputs."""
         mix = recomputed(functools.partial(mix_uniform, share=self.unimix))
-        return mix(self.net(x).reshape(self.shape))
+        return mix(self.output(normed_silu(self.norm, hidden)).reshape(self.shape))
+
+
+class Reading(NamedTuple):
+    """What a step's action and observation add to a state; `keep` is 0 where an episode begins."""
+
+    acted: Float[Array, "*b r"]
+    seen: Float[Array, "*b width"]
+    keep: Float[Array, "*b"]
 
 
 class Encoder(eqx.Module):
@@ -143,8 +184,28 @@ class Encoder(eqx.Module):
         keys = jax.random.split(key, 3)
         self.observation = ObservationEncoder(spec, settings, key=keys[0])
         self.core = RecurrentCore(settings, actions, key=keys[1])
-        inputs = settings.recurrent + self.observation.outputs
+        inputs = (settings.recurrent, self.observation.outputs)
         self.posterior = LatentHead(inputs, settings, key=keys[2])
+
+    def read(
+        self,
+        action: Float[Array, " a"],
+        observation: Mapping[str, Array],
+        is_first: Bool[Array, ""],
+    ) -> Reading:
+        """All of a step that can be computed before the state is known."""
+        keep = 1.0 - is_first.astype(jnp.float32)
+        seen = self.posterior.enter[1](self.observation(observation))
+        return Reading(self.core.action(action * keep), seen, keep)
+
+    def advance(
+        self, state: State, reading: Reading, noise: Float[Array, "latents classes"]
+    ) -> tuple[State, Float[Array, "latents classes"]]:
+        """Next state and the posterior's log-probabilities."""
+        state = jax.tree.map(lambda x: x * reading.keep, state)
+        recurrent = self.core.advance(state, reading.acted).astype(jnp.float32)
+        posterior = self.posterior(self.posterior.enter[0](recurrent) + reading.seen)
+        return State(recurrent, recomputed(sample_one_hot)(posterior, noise)), posterior
 
 
 class Dynamics(eqx.Module):
@@ -153,7 +214,11 @@ class Dynamics(eqx.Module):
     prior: LatentHead
 
     def __init__(self, settings: ModelSettings, *, key: PRNGKeyArray):
-        self.prior = LatentHead(settings.recurrent, settings, key=key)
+        self.prior = LatentHead((settings.recurrent,), settings, key=key)
+
+    def __call__(self, recurrent: Float[Array, " r"]) -> Float[Array, "latents classes"]:
+        """Log-probabilities of the latents."""
+        return self.prior(self.prior.enter[0](recurrent))
 
 
 class RewardHead(eqx.Module):
@@ -209,30 +274,14 @@ class RSSM(eqx.Module):
         is_first: Bool[Array, ""],
         noise: Float[Array, "latents classes"],
     ) -> State:
-        embedding = self.encoder.observation(observation)
-        return self.observe_embedded(state, action, embedding, is_first, noise)[0]
-
-    def observe_embedded(
-        self,
-        state: State,
-        action: Float[Array, " a"],
-        embedding: Float[Array, " e"],
-        is_first: Bool[Array, ""],
-        noise: Float[Array, "latents classes"],
-    ) -> tuple[State, Float[Array, "latents classes"]]:
-        """Next state and the posterior's log-probabilities."""
-        keep = 1.0 - is_first.astype(action.dtype)
-        state = jax.tree.map(lambda x: x * keep, state)
-        recurrent = self.encoder.core(state, action * keep).astype(jnp.float32)
-        inputs = jnp.concatenate([recurrent.astype(embedding.dtype), embedding])
-        posterior = self.encoder.posterior(inputs)
-        return State(recurrent, recomputed(sample_one_hot)(posterior, noise)), posterior
+        reading = self.encoder.read(action, observation, is_first)
+        return self.encoder.advance(state, reading, noise)[0]
 
     def imagine(
         self, state: State, action: Float[Array, " a"], noise: Float[Array, "latents classes"]
     ) -> State:
         recurrent = self.encoder.core(state, action).astype(jnp.float32)
-        prior = self.dynamics.prior(recurrent)
+        prior = self.dynamics(recurrent)
         return State(recurrent, recomputed(sample_one_hot)(prior, noise))
 
     def root(self, state: State) -> State:
@@ -255,29 +304,23 @@ class RSSM(eqx.Module):
         `batch["action"][t]` follows observation t. Where `reward_known` is given and false, the
         row's reward is not learnt. `slow_model` is not used: an RSSM needs no slow copy.
         """
-        number, length = batch["is_first"].shape
-        noise = self.noise(key, (length, number))
-        embeddings = jax.vmap(jax.vmap(self.encoder.observation))(
-            {name: batch[name] for name in self._observed()}
-        )
-        actions = batch["action"].astype(embeddings.dtype)
-        previous = jnp.concatenate([jnp.zeros_like(actions[:, :1]), actions[:, :-1]], 1)
+        # By time first, as the scan goes: what it reads and leaves need not be turned.
+        batch = {name: jnp.moveaxis(x, 1, 0) for name, x in batch.items() if x.ndim > 1}
+        actions = batch["action"]
+        previous = jnp.concatenate([jnp.zeros_like(actions[:1]), actions[:-1]])
+        observation = {name: batch[name] for name in self._observed()}
+        readings = each(self.encoder.read)(previous, observation, batch["is_first"])
+        noise = self.noise(key, batch["is_first"].shape)
 
-        step = jax.vmap(self.observe_embedded)
-
-        def scan(state: State, row: tuple) -> tuple[State, tuple]:
-            state, posterior = step(state, *row)
+        def step(encoder: Encoder, state: State, row: tuple) -> tuple[State, tuple]:
+            state, posterior = encoder.advance(state, *row)
             return state, (state, posterior)
 
-        rows = (previous, embeddings, batch["is_first"])
-        by_time = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), rows)
-        _, (states, posterior) = jax.lax.scan(scan, start, (*by_time, noise))
-        states, posterior = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), (states, posterior))
-
-        prior = jax.vmap(jax.vmap(self.dynamics.prior))(states.recurrent)
-        losses = self._kl_losses(posterior, prior)
-        losses |= self._head_losses(batch, jax.vmap(jax.vmap(self.features))(states))
-        return losses, states
+        rows = (readings, noise)
+        _, (states, posterior) = scan_over_time(step, self.encoder, start, rows)
+        losses = self._kl_losses(posterior, each(self.dynamics)(states.recurrent))
+        losses |= self._head_losses(batch, observation, each(self.features)(states))
+        return losses, jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), states)
 
     def _observed(self) -> tuple[str, ...]:
         return (*self.encoder.observation.images, *self.encoder.observation.vector_keys)
@@ -291,13 +334,14 @@ class RSSM(eqx.Module):
             "representation": jnp.maximum(categorical_kl(posterior, still(prior)), free).mean(),
         }
 
-    def _head_losses(self, batch: Batch, features: Float[Array, "b t f"]) -> dict[str, Array]:
-        observation = {name: batch[name] for name in self._observed()}
-        reconstruction = jax.vmap(jax.vmap(self.decoder.loss))(features, observation)
-        reward_logits = jax.vmap(jax.vmap(self.reward_head.reward))(features)
+    def _head_losses(
+        self, batch: Batch, observation: Batch, features: Float[Array, "t b f"]
+    ) -> dict[str, Array]:
+        reconstruction = each(self.decoder.loss)(features, observation)
+        reward_logits = each(self.reward_head.reward)(features)
         reward = -TwoHot(reward_logits, self.settings.bin_reach).log_prob(batch["reward"])
         known = batch.get("reward_known", jnp.ones_like(batch["is_first"]))
-        logit = jax.vmap(jax.vmap(self.reward_head.continuation))(features)[..., 0]
+        logit = each(self.reward_head.continuation)(features)[..., 0]
         goes_on = 1.0 - batch["is_terminal"].astype(jnp.float32)
         logit = logit.astype(jnp.float32)
         cross_entropy = (
@@ -329,5 +373,5 @@ def build_rssm(
 
 def latent_entropy(model: RSSM, states: State) -> Float[Array, ""]:
     """Mean prior entropy per latent in nats: near zero means a collapsed or memorised model."""
-    prior = jax.vmap(model.dynamics.prior)(states.recurrent.reshape(-1, model.settings.recurrent))
+    prior = jax.vmap(model.dynamics)(states.recurrent.reshape(-1, model.settings.recurrent))
     return categorical_entropy(prior).mean()
