@@ -43,7 +43,12 @@ def share_cores(environment: MutableMapping[str, str], jobs: int) -> None:
     # llvmpipe's own threads cost more than they bring when there is a process per core
     environment.setdefault("LP_NUM_THREADS", "0" if share == 1 else str(share))
     if share == 1 and not gpus():
-        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        # With one thread an order of operations that lets them run beside each other gains nothing,
+        # and keeps more arrays alive than the core's cache holds: 4 to 11 % of an update.
+        flags = (
+            "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+            " --xla_cpu_enable_concurrency_optimized_scheduler=false"
+        )
         known = environment.get("XLA_FLAGS", "")
         if flags not in known:
             environment["XLA_FLAGS"] = f"{known} {flags}".strip()

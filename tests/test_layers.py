@@ -73,10 +73,13 @@ def test_each_block_of_the_recurrent_core_reads_its_own_part_and_what_is_shared(
     core = RecurrentCore(tiny.MODEL.model_copy(update={"blocks": blocks}), 2, key=KEY)
     state = State(jnp.linspace(-1, 1, 16), jnp.eye(4))
     action = jnp.array([0.5, -1.0])
-    parts = core.from_recurrent(state.recurrent), core.from_latent(jnp.eye(4).reshape(-1))
-    shared = np.concatenate([*parts, core.from_action(action)])
+    inputs = {"latent": jnp.eye(4).reshape(-1), "action": action, "recurrent": state.recurrent}
+    read = [(x, inputs[n]) for n in inputs if (x := getattr(core, n)) is not None]
+    assert len(read) == (3 if blocks > 1 else 2)  # one block's own part is the whole vector
+    shared = np.concatenate([x.embed(value) for x, value in read])
+    weights = np.concatenate([np.asarray(x.spread.weight) for x, _ in read])
     before = np.asarray(state.recurrent).reshape(blocks, -1)
-    columns = np.asarray(core.shared.weight).reshape(len(shared), blocks, -1)
+    columns = weights.reshape(len(shared), blocks, -1)
     hidden = [
         np.concatenate([before[i], shared])
         @ np.concatenate([np.asarray(core.own.weight[i]), columns[:, i]])
@@ -87,9 +90,10 @@ def test_each_block_of_the_recurrent_core_reads_its_own_part_and_what_is_shared(
     np.testing.assert_allclose(core(state, action), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("blocks", [1, 4])
 @pytest.mark.parametrize("part", ["recurrent", "latent", "action"])
-def test_the_recurrent_core_reads_all_its_inputs(part: str) -> None:
-    core = RecurrentCore(tiny.MODEL, 2, key=KEY)
+def test_the_recurrent_core_reads_all_its_inputs(part: str, blocks: int) -> None:
+    core = RecurrentCore(tiny.MODEL.model_copy(update={"blocks": blocks}), 2, key=KEY)
     inputs = {"recurrent": jnp.zeros(16), "latent": jnp.zeros((4, 4)), "action": jnp.zeros(2)}
 
     def run(values: dict[str, jax.Array]) -> jax.Array:

@@ -57,7 +57,7 @@ class Linear(eqx.Module):
     """Affine map; `scale=0` starts at zero. Weights are drawn for `fan_in` inputs in all."""
 
     weight: Float[Array, "inputs outputs"]
-    bias: Float[Array, " outputs"] | None
+    bias: Float[Array, " outputs"]
 
     def __init__(
         self,
@@ -66,18 +66,13 @@ class Linear(eqx.Module):
         *,
         scale: float = 1.0,
         fan_in: int | None = None,
-        bias: bool = True,
         key: PRNGKeyArray,
     ):
         self.weight = truncated_normal(key, (inputs, outputs), fan_in or inputs, scale)
-        self.bias = jnp.zeros(outputs) if bias else None
+        self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        return self.shifted(product(x.astype(self.weight.dtype), self.weight))
-
-    def shifted(self, y: Float[Array, " outputs"]) -> Float[Array, " outputs"]:
-        """The product with the bias added."""
-        return y if self.bias is None else y + self.bias
+        return product(x.astype(self.weight.dtype), self.weight) + self.bias
 
 
 class BlockLinear(eqx.Module):

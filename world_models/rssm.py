@@ -59,13 +59,11 @@ class CoreInput(eqx.Module):
     embed: Dense
     spread: Linear
 
-    def __init__(
-        self, inputs: int, settings: ModelSettings, fan_in: int, *, bias: bool, key: PRNGKeyArray
-    ):
+    def __init__(self, inputs: int, settings: ModelSettings, fan_in: int, *, key: PRNGKeyArray):
         keys = jax.random.split(key)
         width, recurrent = settings.width, settings.recurrent
         self.embed = Dense(inputs, width, key=keys[0])
-        self.spread = Linear(width, recurrent, fan_in=fan_in, bias=bias, key=keys[1])
+        self.spread = Linear(width, recurrent, fan_in=fan_in, key=keys[1])
 
     def __call__(self, x: Float[Array, " inputs"]) -> Float[Array, " r"]:
         return self.spread(self.embed(x))
@@ -94,11 +92,9 @@ class RecurrentCore(eqx.Module):
         self.blocks = blocks
         fan_in = block + (3 if several else 2) * settings.width
         latents = settings.latents * settings.classes
-        self.latent = CoreInput(latents, settings, fan_in, bias=True, key=keys[0])
-        self.action = CoreInput(actions, settings, fan_in, bias=False, key=keys[1])
-        self.recurrent = (
-            CoreInput(recurrent, settings, fan_in, bias=False, key=keys[2]) if several else None
-        )
+        self.latent = CoreInput(latents, settings, fan_in, key=keys[0])
+        self.action = CoreInput(actions, settings, fan_in, key=keys[1])
+        self.recurrent = CoreInput(recurrent, settings, fan_in, key=keys[2]) if several else None
         self.own = BlockLinear(block, block, blocks, fan_in=fan_in, key=keys[3])
         self.norm = RMSNorm(recurrent)
         self.gates = BlockLinear(block, 3 * block, blocks, fan_in=block, key=keys[4])
@@ -146,8 +142,8 @@ class LatentHead(eqx.Module):
         self.unimix = settings.unimix
         *enter, output = jax.random.split(key, len(inputs) + 1)
         self.enter = tuple(
-            Linear(size, settings.width, fan_in=sum(inputs), bias=i == 0, key=k)
-            for i, (size, k) in enumerate(zip(inputs, enter, strict=True))
+            Linear(size, settings.width, fan_in=sum(inputs), key=k)
+            for size, k in zip(inputs, enter, strict=True)
         )
         self.norm = RMSNorm(settings.width)
         self.output = Linear(settings.width, settings.latents * settings.classes, key=output)

@@ -99,7 +99,7 @@ class Tapped:
         assert self.input is None, "a step calls a linear layer once"
         self.input = x.astype(self.layer.weight.dtype)
         y = tapped_product(self.input, self.layer.weight, self.turned, self.tap)
-        return self.layer.shifted(y) if isinstance(self.layer, Linear) else y
+        return y + self.layer.bias if isinstance(self.layer, Linear) else y
 
 
 @jax.custom_vjp
@@ -125,12 +125,7 @@ def weight_gradient(
     x: Float[Array, "t b *k i"], gradient: Float[Array, "t b *k o"]
 ) -> Float[Array, "*k i o"]:
     """Sum over time and batch of the outer products of inputs and gradients."""
-    x, gradient = (a.reshape(-1, *a.shape[2:]) for a in (x, gradient))
-    if x.ndim == 3 and x.shape[1] > 1:
-        return jnp.einsum("nki,nko->kio", x, gradient)
-    shape = (*x.shape[1:], gradient.shape[-1])
-    x, gradient = (a.reshape(-1, a.shape[-1]) for a in (x, gradient))
-    if x.shape[-1] <= gradient.shape[-1]:
-        return (x.T @ gradient).reshape(shape)
-    # XLA:CPU multiplies a narrow matrix by a wide one in two thirds of the time of the converse.
-    return jax.lax.optimization_barrier(gradient.T @ x).T.reshape(shape)
+    if x.ndim == 4 and x.shape[2] > 1:
+        return jnp.einsum("tbki,tbko->kio", x, gradient)
+    shape = (*x.shape[2:], gradient.shape[-1])
+    return (x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])).reshape(shape)
