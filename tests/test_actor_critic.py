@@ -147,10 +147,11 @@ def test_of_several_critics_the_least_counts_and_each_learns() -> None:
     followed = critic.follow(0.5)
     np.testing.assert_allclose(followed.slow.value.members.output.bias, pushed / 2)
 
+    @eqx.filter_jit
     def likelihood(critic: Critic) -> jax.Array:
         return jax.vmap(critic)(features).log_prob(jnp.ones(5)).sum()
 
-    slope = eqx.filter_grad(likelihood)(critic).net.members.output.bias
+    slope = eqx.filter_jit(eqx.filter_grad(likelihood))(critic).net.members.output.bias
     assert np.abs(slope).max(-1).min() > 0
     by_one = likelihood(one)
     others = [eqx.tree_at(lambda c: c.net.output.bias, lone, p) for p in (pushed[0], pushed[2])]
@@ -278,6 +279,7 @@ def test_starts_after_a_termination_do_not_count() -> None:
     # a flat head would lose alike whatever it is to learn
     critic = eqx.tree_at(lambda c: c.net.output.bias, critic, jnp.linspace(-1.0, 1.0, 15))
 
+    @jax.jit
     def losses(states: jax.Array) -> dict[str, jax.Array]:
         weight = jnp.array([1.0, 0.0])
         return behaviour_losses(actor, critic, Line(), Wish(1.0), states, weight, settings, KEY)[0]

@@ -71,9 +71,10 @@ def trained(reach: float) -> TwoHot:
     def loss(logits: jax.Array) -> jax.Array:
         return -TwoHot(logits, reach).log_prob(jnp.array(0.3))
 
+    slope = jax.jit(jax.grad(loss))
     logits = jnp.zeros(41)
     for _ in range(300):
-        logits = logits - 5.0 * jax.grad(loss)(logits)
+        logits = logits - 5.0 * slope(logits)
     return TwoHot(logits, reach)
 
 

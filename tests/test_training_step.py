@@ -141,7 +141,7 @@ def test_the_world_model_learns_nothing_from_behaviour() -> None:
             batch = tiny.batch(3, 5)
             return agent_loss(whole, batch, KEY, stage=stage, dtype=jnp.dtype("float32"))[0]
 
-        gradients = eqx.filter_grad(loss)(params)
+        gradients = eqx.filter_jit(eqx.filter_grad(loss))(params)
         for name, part in gradients.components().items():
             size = sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(part))
             if name in ("actor", "critic", "explorer"):
