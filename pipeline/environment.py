@@ -44,7 +44,7 @@ def share_cores(environment: MutableMapping[str, str], jobs: int) -> None:
     environment.setdefault("LP_NUM_THREADS", "0" if share == 1 else str(share))
     if share == 1 and not gpus():
         # With one thread an order of operations that lets them run beside each other gains nothing,
-        # and keeps more arrays alive than the core's cache holds: 4 to 11 % of an update.
+        # and costs 4 to 12 % of an update, presumably by keeping more arrays alive.
         flags = (
             "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
             " --xla_cpu_enable_concurrency_optimized_scheduler=false"
