@@ -22,6 +22,7 @@ from stages.settings import TrainingSettings
 from stages.training_loop import TrainingLoop
 from stages.training_step import build_step, initial_state, place
 from tests import tiny
+from world_models.layers import each
 
 ROOT = Path(__file__).parent.parent
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -92,6 +93,12 @@ def compare_sharded() -> None:
         np.testing.assert_allclose(found, wanted, atol=NEAR)
     for name, value in expected_metrics.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+    # steps by time first, whose batch stays split: no device computes what is another's
+    weight = jax.numpy.ones((3, 3))
+    steps = place({"x": np.ones((5, 8, 3), np.float32)}, batch_axis=1)["x"]
+    assert len(steps.sharding.device_set) == 8
+    program = jax.jit(each(lambda x: x @ weight)).lower(steps).compile().as_text()
+    assert "all-gather" not in program
 
 
 def test_eight_devices_update_as_one_does() -> None:

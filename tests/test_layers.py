@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from world_models.layers import MLP, BlockLinear, Linear, RMSNorm, truncated_normal
+from world_models.layers import MLP, BlockLinear, Linear, RMSNorm, each, truncated_normal
 from world_models.rssm import RecurrentCore, State, gated
 from world_models.vision import Fold, ImageDecoder, ImageEncoder, Kind, Unfold
 
@@ -33,6 +33,13 @@ def test_weights_start_with_the_variance_of_their_fan_in() -> None:
 def test_a_zero_scale_starts_at_zero() -> None:
     mlp = MLP(3, 5, width=8, layers=2, output_scale=0.0, key=KEY)
     np.testing.assert_array_equal(mlp(jnp.ones(3)), np.zeros(5))
+
+
+def test_each_maps_over_the_two_leading_axes() -> None:
+    x = {"a": jnp.arange(24.0).reshape(2, 3, 4), "b": jnp.arange(6.0).reshape(2, 3)}
+    found = each(lambda x, n: (x["a"].sum() * n, x["a"] + x["b"]))(x, x["b"])
+    np.testing.assert_array_equal(found[0], x["a"].sum(-1) * x["b"])
+    np.testing.assert_array_equal(found[1], x["a"] + x["b"][..., None])
 
 
 def test_block_linear_keeps_blocks_apart() -> None:

@@ -40,10 +40,14 @@ def product(x: Array, weight: Array) -> Array:
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` mapped over the two leading axes of its arguments, taken as one.
+    """`function` mapped over the two leading axes of its arguments, which one device takes as one.
 
-    Two nested maps make XLA:CPU turn whole batches for the products of the reverse pass.
+    Two nested maps make XLA:CPU turn whole batches for the products of the reverse pass. A batch
+    that is split among devices along the second axis stays so only if that axis stays one: else
+    every device would gather and compute the whole.
     """
+    if jax.device_count() > 1:
+        return jax.vmap(jax.vmap(function))
 
     def mapped(*arguments: Any) -> Any:
         lead = jax.tree.leaves(arguments)[0].shape[:2]

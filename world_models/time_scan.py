@@ -45,7 +45,8 @@ def scan_over_time(
 
     def forward(arrays: PyTree, carry: PyTree, rows: PyTree) -> tuple[PyTree, PyTree]:
         lead = jax.tree.leaves(rows)[0].shape[:2]
-        weights = [x.weight for x in layers(eqx.combine(arrays, static)) if is_linear(x)]
+        leaves = jax.tree.leaves(eqx.combine(arrays, static), is_leaf=is_linear)
+        weights = [x.weight for x in leaves if is_linear(x)]
         turned = [jnp.swapaxes(w, -1, -2) for w in weights]
         taps = [jnp.zeros((*lead, *w.shape[:-2], w.shape[-1]), w.dtype) for w in weights]
 
@@ -80,11 +81,6 @@ def scan_over_time(
 def is_linear(x: Any) -> bool:
     """Whether it is a layer whose weight's gradient is taken after the scan."""
     return isinstance(x, Linear | BlockLinear)
-
-
-def layers(tree: PyTree) -> list[Any]:
-    """Linear layers of a tree, and its other leaves."""
-    return jax.tree.leaves(tree, is_leaf=is_linear)
 
 
 class Tapped:
