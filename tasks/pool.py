@@ -77,7 +77,9 @@ def _one_core_each(workers: int) -> list[int]:
     """A core for each worker where there are as many, else none.
 
     They are woken within microseconds of each other by a process that is still busy, and Linux then
-    now and then puts two of them on one core: one vector step in ten took twice its time.
+    now and then puts two of them on one core: one vector step in ten took twice its time. Such a
+    worker is also scheduled as batch work, which takes no core away when it is woken: the one on
+    this process's core else ran before the others had been sent anything (a tenth of a step).
     """
     if not hasattr(os, "sched_getaffinity"):  # not Linux
         return []
@@ -155,6 +157,7 @@ class Pool:
         if self._cores:
             with contextlib.suppress(OSError):  # it died already, which its first answer tells
                 os.sched_setaffinity(worker.pid, {self._cores[index]})
+                os.sched_setscheduler(worker.pid, os.SCHED_BATCH, os.sched_param(0))
         return worker
 
     def _gather(

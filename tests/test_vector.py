@@ -414,6 +414,7 @@ def test_a_worker_stays_on_the_core_that_is_its_own(make: Make):
     os.kill(backend.pids[0], signal.SIGKILL)
     vector.step(np.zeros((2, 2)))
     assert os.sched_getaffinity(backend.pids[0]) == {cores[0]}  # the one that replaced it
+    assert os.sched_getscheduler(backend.pids[0]) == os.SCHED_BATCH
 
 
 def test_cores_are_shared_out_only_if_they_are_as_many(monkeypatch: pytest.MonkeyPatch):
