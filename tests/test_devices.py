@@ -23,6 +23,7 @@ from stages.training_loop import TrainingLoop
 from stages.training_step import build_step, initial_state, place
 from tests import tiny
 from world_models.layers import each
+from world_models.time_scan import weight_gradient
 
 ROOT = Path(__file__).parent.parent
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -97,8 +98,9 @@ def compare_sharded() -> None:
     weight = jax.numpy.ones((3, 3))
     steps = place({"x": np.ones((5, 8, 3), np.float32)}, batch_axis=1)["x"]
     assert len(steps.sharding.device_set) == 8
-    program = jax.jit(each(lambda x: x @ weight)).lower(steps).compile().as_text()
-    assert "all-gather" not in program
+    for function in (each(lambda x: x @ weight), lambda x: weight_gradient(x, x)):
+        program = jax.jit(function).lower(steps).compile().as_text()
+        assert "all-gather" not in program
 
 
 def test_eight_devices_update_as_one_does() -> None:

@@ -120,8 +120,12 @@ def with_weight(layer: Any, x: Array | None, gradient: Array) -> Any:
 def weight_gradient(
     x: Float[Array, "t b *k i"], gradient: Float[Array, "t b *k o"]
 ) -> Float[Array, "*k i o"]:
-    """Sum over time and batch of the outer products of inputs and gradients."""
-    if x.ndim == 4 and x.shape[2] > 1:
-        return jnp.einsum("tbki,tbko->kio", x, gradient)
+    """Sum over time and batch of the outer products of inputs and gradients.
+
+    One device takes them as one axis, where there are no blocks; a batch split among several must
+    stay split (see `each`).
+    """
+    if jax.device_count() > 1 or (x.ndim == 4 and x.shape[2] > 1):
+        return jnp.einsum("tb...i,tb...o->...io", x, gradient)
     shape = (*x.shape[2:], gradient.shape[-1])
     return (x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])).reshape(shape)
