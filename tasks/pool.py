@@ -121,22 +121,29 @@ class Pool:
         self, actions: np.ndarray | None, resets: Mapping[int, int]
     ) -> tuple[Rows, list[Fault]]:
         """Step or reset, all workers at once."""
-        messages: list[tuple[Any, ...] | None] = []
-        for slots in self._slices:
+        asked: list[int] = []
+        for index, slots in enumerate(self._slices):
             own = {i - slots.start: resets[i] for i in slots if i in resets}
-            part = None if actions is None else actions[slots.start : slots.stop]
-            messages.append(("run", part, own) if own or part is not None else None)
-        return self._gather(messages, self._timeout)
+            if actions is not None:
+                self._workers[index].run(actions[slots.start : slots.stop], own)
+            elif own:
+                self._workers[index].run(None, own)
+            else:
+                continue
+            asked.append(index)
+        return self._gather(asked, self._timeout)
 
     def replay(self, replays: Mapping[int, Replay]) -> tuple[Rows, list[Fault]]:
         """Bring episodes back; the time limit grows with the actions to repeat."""
-        messages: list[tuple[Any, ...] | None] = []
+        asked: list[int] = []
         longest = 0
-        for slots in self._slices:
+        for index, slots in enumerate(self._slices):
             own = {i - slots.start: replays[i] for i in slots if i in replays}
             longest = max(longest, sum(len(replay.actions) for replay in own.values()))
-            messages.append(("replay", own) if own else None)
-        return self._gather(messages, self._timeout * (1 + longest))
+            if own:
+                self._workers[index].replay(own)
+                asked.append(index)
+        return self._gather(asked, self._timeout * (1 + longest))
 
     def oracle(self) -> np.ndarray:
         """Scripted actions of all environments."""
@@ -160,19 +167,13 @@ class Pool:
                 os.sched_setscheduler(worker.pid, os.SCHED_BATCH, os.sched_param(0))
         return worker
 
-    def _gather(
-        self, messages: list[tuple[Any, ...] | None], timeout: float
-    ) -> tuple[Rows, list[Fault]]:
-        """Send each worker its message and join the rows; a lost worker is replaced."""
-        for worker, message in zip(self._workers, messages, strict=True):
-            if message is not None and worker.alive:
-                worker.send(*message)
+    def _gather(self, asked: list[int], timeout: float) -> tuple[Rows, list[Fault]]:
+        """Join the rows of the workers that were `asked`; a lost one is replaced."""
         deadline = time.monotonic() + timeout
-        parts: list[Rows | None] = []
+        parts: list[Rows | None] = [None] * len(self._workers)
         faults: list[Fault] = []
-        for index, message in enumerate(messages):
-            part, found = self._collect(index, deadline) if message is not None else (None, [])
-            parts.append(part)
+        for index in asked:
+            parts[index], found = self._collect(index, deadline)
             faults.extend(found)
         return self._join(parts), faults
 
@@ -181,7 +182,7 @@ class Pool:
         try:
             if not worker.alive:
                 raise WorkerLost("died while nothing was stepped", 0)
-            rows, faults = worker.receive(deadline)
+            rows, faults = worker.rows(deadline)
         except (WorkerLost, RuntimeError) as error:
             worker.close()
             self._workers[index] = self._start(index)

@@ -2,30 +2,33 @@
 
 Workers are started afresh, not forked (a GL context or JAX's threads do not survive a fork), with
 nothing inherited but three descriptors: the message socket, one end of a pipe that closes when the
-parent is gone, and a byte of shared memory that says which environment is being stepped.
-They do not import the parent's main module.
+parent is gone, and a file of shared memory for actions, rows and which environment is being stepped
+(`tasks.shared_rows`). They do not import the parent's main module.
 """
 
 import contextlib
-import mmap
 import os
+import pickle
+import select
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 from tasks.contract import TaskSpec
 from tasks.envpool_group import AnyGroup, make_group
-from tasks.group import told
+from tasks.group import Fault, Replay, Rows, told
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
+from tasks.shared_rows import SharedRows, memory_file
 
 STARTUP = 120.0  # s, added to the first answer's time limit: imports and building simulators
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -45,11 +48,9 @@ class Worker:
         choose_gl()  # found out once here, inherited by every worker
         ours, theirs = socket.socketpair()
         life_read, life_write = os.pipe()
-        shared = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the mapping)
-        shared.write(bytes(mmap.PAGESIZE))  # a hole could not be filled on a full disk
-        shared.flush()
-        self._progress = mmap.mmap(shared.fileno(), mmap.PAGESIZE)
-        inherited = (theirs.fileno(), life_read, shared.fileno())
+        memory = memory_file(spec, number)
+        self._shared = SharedRows(memory.fileno(), spec, number)
+        inherited = (theirs.fileno(), life_read, memory.fileno())
         with _stops_blocked():  # the worker inherits that, until it ignores them
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _program(inherited)],
@@ -60,15 +61,14 @@ class Worker:
             )
         theirs.close()
         os.close(life_read)
-        shared.close()
+        memory.close()
         self._connection = Connection(ours.detach())
+        self._answers = select.poll()
+        self._answers.register(self._connection.fileno(), select.POLLIN)
         self._fresh = True
         self.alive = True
-        self._finalizer = weakref.finalize(
-            self, _end, self._process, self._connection, life_write, self._progress
-        )
-        with contextlib.suppress(OSError):  # if it died already, the first answer says so
-            self._connection.send((name, options, spec, number))
+        self._finalizer = weakref.finalize(self, _end, self._process, self._connection, life_write)
+        self._tell((name, options, spec, number))
 
     @property
     def pid(self) -> int:
@@ -78,12 +78,26 @@ class Worker:
     @property
     def current(self) -> int:
         """The environment (counted within this worker) that is or was last being stepped."""
-        return self._progress[0]
+        return int(self._shared.progress[0])
+
+    def run(self, actions: np.ndarray | None, resets: Mapping[int, int]) -> None:
+        """Ask for `Group.run`; the answer comes by `rows`."""
+        if actions is not None:
+            self._shared.actions[...] = actions
+        self.send("run", actions is not None, resets)
+
+    def replay(self, replays: Mapping[int, Replay]) -> None:
+        """Ask for `Group.replay`; the answer comes by `rows`."""
+        self.send("replay", replays)
+
+    def rows(self, deadline: float) -> tuple[Rows, list[Fault]]:
+        """What `run` or `replay` gave; the rows are overwritten by the next. See `receive`."""
+        faults = self.receive(deadline)
+        return self._shared.rows, faults
 
     def send(self, method: str, *arguments: Any) -> None:
-        """Ask for `Group.method(*arguments)`; the answer comes by `receive`."""
-        with contextlib.suppress(OSError):  # a dead worker is noticed when it does not answer
-            self._connection.send((method, arguments))
+        """Ask for `method(*arguments)` of `_Served`; the answer comes by `receive`."""
+        self._tell((method, arguments))
 
     def receive(self, deadline: float) -> Any:
         """The answer, waiting until `deadline` (of `time.monotonic`; later for a fresh worker).
@@ -94,9 +108,9 @@ class Worker:
         """
         wait = max(0.0, deadline - time.monotonic()) + (STARTUP if self._fresh else 0.0)
         try:
-            if not self._connection.poll(wait):
+            if not self._answers.poll(1e3 * wait):
                 raise self._lost(f"hung: no answer for {wait:.0f} s")
-            failed, answer = self._connection.recv()
+            failed, answer = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
             raise self._lost(f"died {self._obituary()}") from None
         self._fresh = False
@@ -108,6 +122,10 @@ class Worker:
         """End the process, giving it a moment to close its simulators."""
         self.alive = False
         self._finalizer()
+
+    def _tell(self, message: tuple[Any, ...]) -> None:
+        with contextlib.suppress(OSError):  # a dead worker is noticed when it does not answer
+            self._connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     def _lost(self, cause: str) -> WorkerLost:
         self.alive = False
@@ -152,7 +170,7 @@ def _environment(threads: int) -> dict[str, str]:
     return defaults | dict(os.environ) | {"JAX_PLATFORMS": "cpu"}
 
 
-def _end(process: subprocess.Popen, connection: Connection, life: int, progress: mmap.mmap) -> None:
+def _end(process: subprocess.Popen, connection: Connection, life: int) -> None:
     """Close the pipes, which ends the worker, and wait for it."""
     connection.close()
     os.close(life)
@@ -161,10 +179,28 @@ def _end(process: subprocess.Popen, connection: Connection, life: int, progress:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    progress.close()
 
 
-def main(messages: int, life: int, progress: int) -> None:
+class _Served:
+    """What a worker does: its part of the batch, with actions and rows in shared memory."""
+
+    def __init__(self, group: AnyGroup, shared: SharedRows) -> None:
+        self._group, self._shared = group, shared
+        self.oracle, self.render = group.oracle, group.render
+
+    def run(self, stepped: bool, resets: Mapping[int, int]) -> list[Fault]:
+        actions = self._shared.actions.copy() if stepped else None  # a simulator may keep its own
+        rows, faults = self._group.run(actions, resets)
+        self._shared.write(rows)
+        return faults
+
+    def replay(self, replays: Mapping[int, Replay]) -> list[Fault]:
+        rows, faults = self._group.replay(replays)
+        self._shared.write(rows)
+        return faults
+
+
+def main(messages: int, life: int, memory: int) -> None:
     """The worker's life: build what the first message says, then answer until the pipe closes."""
     for number in STOPS:  # they go to the whole group; the parent decides, and closes the pipe
         signal.signal(number, signal.SIG_IGN)
@@ -173,12 +209,14 @@ def main(messages: int, life: int, progress: int) -> None:
     connection = Connection(messages)
     group: AnyGroup | None = None
     try:
-        name, options, spec, number = connection.recv()
-        shared = mmap.mmap(progress, mmap.PAGESIZE)
-        group = make_group(name, options, spec, number, shared)
+        name, options, spec, number = pickle.loads(connection.recv_bytes())
+        shared = SharedRows(memory, spec, number)
+        group = make_group(name, options, spec, number, shared.progress)
+        served = _Served(group, shared)
         while True:
-            method, arguments = connection.recv()
-            connection.send(_answer(group, method, arguments))
+            method, arguments = pickle.loads(connection.recv_bytes())
+            answer = _answer(served, method, arguments)
+            connection.send_bytes(pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
     except (EOFError, OSError):
         pass  # the parent closed the pipe, or is gone
     finally:
@@ -186,9 +224,9 @@ def main(messages: int, life: int, progress: int) -> None:
             group.close()
 
 
-def _answer(group: AnyGroup, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
+def _answer(served: _Served, method: str, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     try:
-        return False, getattr(group, method)(*arguments)
+        return False, getattr(served, method)(*arguments)
     except Exception as error:
         return True, told(error)
 

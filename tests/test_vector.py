@@ -148,8 +148,9 @@ def test_a_termination_is_terminal(make: Make):
     assert rows["is_terminal"][0]
 
 
-def test_rows_are_not_overwritten_by_later_steps(make: Make):
-    vector = make("desk/reach", 2)
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_rows_are_not_overwritten_by_later_steps(make: Make, workers: int):
+    vector = make("desk/reach", 2, workers)
     rows = vector.reset()
     kept = rows["state"].copy()
     vector.step(np.ones((2, 2)))
