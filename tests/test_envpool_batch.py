@@ -251,7 +251,7 @@ def test_a_worker_that_lost_its_batch_says_of_which_environments():
     class Lost:
         alive = True
 
-        def receive(self, deadline: float) -> tuple[dict, list[Fault]]:
+        def rows(self, deadline: float) -> tuple[dict, list[Fault]]:
             return {}, [Fault((0, 1), "stuck")]
 
     pool = object.__new__(Pool)
