@@ -1,7 +1,8 @@
 """Actions and rows of a worker's environments, in memory that it shares with the trainer.
 
 What passes at every step is written here by one and read by the other; through their socket go only
-what to do and what failed. Pickling the rows took twice the time (docs/performance.md).
+what to do and what failed. That halves what a step takes beside the simulators
+(docs/performance.md).
 """
 
 import mmap

@@ -125,6 +125,7 @@ class Worker:
 
     def _tell(self, message: tuple[Any, ...]) -> None:
         with contextlib.suppress(OSError):  # a dead worker is noticed when it does not answer
+            # `Connection.send` would make a pickler of its own kind every time
             self._connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
     def _lost(self, cause: str) -> WorkerLost:
