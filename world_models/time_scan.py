@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from world_models.layers import BlockLinear, Linear, product
+from world_models.layers import BlockLinear, Linear, outer_sum, product
 
 M = TypeVar("M", bound=eqx.Module)
 
@@ -128,4 +128,5 @@ def weight_gradient(
     if jax.device_count() > 1 or (x.ndim == 4 and x.shape[2] > 1):
         return jnp.einsum("tb...i,tb...o->...io", x, gradient)
     shape = (*x.shape[2:], gradient.shape[-1])
-    return (x.reshape(-1, x.shape[-1]).T @ gradient.reshape(-1, gradient.shape[-1])).reshape(shape)
+    rows, gradients = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+    return outer_sum(rows, gradients).reshape(shape)
