@@ -44,11 +44,11 @@ def share_cores(environment: MutableMapping[str, str], jobs: int) -> None:
     environment.setdefault("LP_NUM_THREADS", "0" if share == 1 else str(share))
     if share == 1 and not gpus():
         # With one thread an order of operations that lets them run beside each other gains nothing,
-        # and costs 4 to 12 % of an update, presumably by keeping more arrays alive.
-        # Vectors of 512 bits take 5 to 6 % off an update where the processor has them, and sums
-        # that are not split into many small ones first another 2 %.
+        # and costs some per cent of an update, presumably by keeping more arrays alive. Vectors of
+        # 512 bits take 5 % off, where the processor has them, and sums that are not split into many
+        # small ones first another 2 %.
         flags = (
-            "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+            "--xla_cpu_multi_thread_eigen=false"
             " --xla_cpu_enable_concurrency_optimized_scheduler=false"
             " --xla_cpu_prefer_vector_width=512 --xla_disable_hlo_passes=tree_reduction_rewriter"
         )

@@ -6,6 +6,8 @@ Both read features only, so any planner runs on any world model.
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from policies.curiosity import Curiosity
@@ -79,7 +81,8 @@ class CuriousTaskObjective(_Discounted):
     """The task's reward and `weight` times the bonus, all times `unit`.
 
     Before any reward is found the bonus alone speaks, so that a policy goes on exploring instead of
-    fading into noise; once rewards are found they outweigh it.
+    fading into noise; once rewards are found they outweigh it. A bonus that has faded to nothing is
+    not computed.
     """
 
     curiosity: Curiosity
@@ -91,5 +94,10 @@ class CuriousTaskObjective(_Discounted):
         action: Float[Array, " a"],
         following: Float[Array, " f"],
     ) -> Float[Array, ""]:
-        bonus = self.curiosity.bonus(features, action, following)
+        bonus = jax.lax.cond(
+            self.weight > 0,
+            lambda *step: self.curiosity.bonus(*step),
+            lambda *_: jnp.zeros(()),
+            *(features, action, following),
+        )
         return self.unit * (self.model.reward(following) + self.weight * bonus)

@@ -39,12 +39,18 @@ def test_what_the_user_has_set_stays() -> None:
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_the_pinned_xla_knows_every_flag() -> None:
-    """It ends a process that is given one which it does not know."""
-    shared = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    share_cores(shared, 2)
-    code = "import jax.numpy as jnp; print(jnp.ones(3).sum())"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=shared, capture_output=True, text=True, check=False
-    )
+def test_the_pinned_xla_reads_and_knows_every_flag() -> None:
+    """It ends a process at a flag which it does not know, and reads none after what is no flag."""
+
+    def sum_of_ones(users: str) -> subprocess.CompletedProcess[str]:
+        shared = os.environ | {"XLA_FLAGS": users, "JAX_PLATFORMS": "cpu"}
+        share_cores(shared, 2)
+        code = "import jax.numpy as jnp; print(jnp.ones(3).sum())"
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=shared, capture_output=True, text=True, check=False)
+
+    done = sum_of_ones("")
     assert done.stdout == "3.0\n", done.stderr
+    stopped = sum_of_ones("--xla_no_such_flag=1")
+    assert stopped.returncode != 0
+    assert "--xla_no_such_flag" in stopped.stderr

@@ -1,7 +1,6 @@
 """Layers against numbers worked out by hand, and the shapes of image nets."""
 
 import math
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -16,7 +15,6 @@ from world_models.layers import (
     Linear,
     RMSNorm,
     each,
-    product,
     truncated_normal,
 )
 from world_models.rssm import RecurrentCore, State, gated
@@ -49,46 +47,6 @@ def test_each_maps_over_the_two_leading_axes() -> None:
     found = each(lambda x, n: (x["a"].sum() * n, x["a"] + x["b"]))(x, x["b"])
     np.testing.assert_array_equal(found[0], x["a"].sum(-1) * x["b"])
     np.testing.assert_array_equal(found[1], x["a"] + x["b"][..., None])
-
-
-def test_gradients_of_a_product_over_samples_by_hand() -> None:
-    x = jnp.array([[1.0, 2.0], [3.0, -1.0], [0.0, 4.0]])
-    weight = jnp.array([[1.0, 0.0, 2.0], [-1.0, 1.0, 3.0]])
-    gradient = jnp.array([[1.0, 0.0, 1.0], [0.0, 2.0, 0.0], [1.0, 1.0, -1.0]])
-    y, pull = jax.vjp(lambda x, w: jax.vmap(product, (0, None))(x, w), x, weight)
-    np.testing.assert_array_equal(y, [[-1, 2, 8], [4, -1, 3], [-4, 4, 12]])
-    to_x, to_weight = pull(gradient)
-    np.testing.assert_array_equal(to_x, [[3, 2], [0, 2], [-1, -3]])
-    np.testing.assert_array_equal(to_weight, [[1, 6, 1], [6, 2, -2]])
-
-
-@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0), (None, None)])
-def test_products_under_two_maps_have_the_gradients_of_plain_ones(
-    axes: tuple[int | None, int | None],
-) -> None:
-    """As for several seeds or heads at once; of the inner map's samples the weights are equal."""
-    keys = jax.random.split(KEY, 3)
-    x = jax.random.normal(keys[0], (5, 4, 3)[axes[0] is None :])
-    weight = jax.random.normal(keys[1], (5, 3, 2)[axes[1] is None :])
-
-    def total(layer: Callable[..., jax.Array], x: jax.Array, weight: jax.Array) -> jax.Array:
-        inner = jax.vmap(layer, (0, None))
-        if axes != (None, None):
-            inner = jax.vmap(inner, axes)
-        return jnp.sin(inner(x, weight)).sum()
-
-    found = jax.jit(jax.grad(total, (1, 2)), static_argnums=0)(product, x, weight)
-    expected = jax.grad(total, (1, 2))(jnp.matmul, x, weight)
-    for ours, plain in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
-
-
-def test_on_one_cpu_inputs_are_turned_before_the_product_of_a_weight_s_gradient() -> None:
-    def loss(weight: jax.Array, x: jax.Array) -> jax.Array:
-        return jax.vmap(product, (0, None))(x, weight).sum()
-
-    program = jax.jit(jax.grad(loss)).lower(jnp.ones((3, 2)), jnp.ones((7, 3))).as_text()
-    assert "optimization_barrier" in program
 
 
 def test_block_linear_keeps_blocks_apart() -> None:

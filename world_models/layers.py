@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from world_models.products import product
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -28,56 +30,6 @@ def recomputed(function: Callable[P, T]) -> Callable[P, T]:
     For elementwise steps inside a scan, which would otherwise stack several arrays a step.
     """
     return jax.checkpoint(function, prevent_cse=False)
-
-
-def product(x: Array, weight: Array) -> Array:
-    """[i] by [i, o], or block by block: [k, i] by [k, i, o]."""
-    if weight.ndim == 2:
-        return _plain_product(x, weight)
-    if weight.shape[0] == 1:  # a plain product is several times faster on CPU
-        return _plain_product(x[0], weight[0])[None]
-    return jnp.einsum("bi,bio->bo", x, weight)
-
-
-@jax.custom_batching.custom_vmap
-def _plain_product(x: Array, weight: Array) -> Array:
-    return x @ weight
-
-
-@_plain_product.def_vmap  # pyright: ignore[reportArgumentType]
-def _mapped_product(_size: int, mapped: list[bool], x: Array, weight: Array) -> tuple[Array, bool]:
-    """Over samples of equal weights it is one product, whose reverse pass is ours."""
-    if mapped == [True, False] and one_cpu():
-        return _rows_product(x, weight), True
-    axes = tuple(0 if m else None for m in mapped)
-    return jax.vmap(jnp.matmul, in_axes=axes)(x, weight), True
-
-
-@jax.custom_vjp
-def _rows_product(x: Float[Array, "n i"], weight: Float[Array, "i o"]) -> Float[Array, "n o"]:
-    return x @ weight
-
-
-_rows_product.defvjp(
-    lambda x, weight: (x @ weight, (x, weight)),
-    lambda kept, gradient: (gradient @ kept[1].T, outer_sum(kept[0], gradient)),
-)
-
-
-def outer_sum(x: Float[Array, "n i"], gradient: Float[Array, "n o"]) -> Float[Array, "i o"]:
-    """A weight's gradient: the sum of the outer products of its inputs and its outputs' gradients.
-
-    XLA:CPU does it at two thirds of the speed of other products unless it turns the inputs first.
-    """
-    turned = x.T
-    if one_cpu():
-        turned = jax.lax.optimization_barrier(turned)
-    return turned @ gradient
-
-
-def one_cpu() -> bool:
-    """Whether programs run on a single device, and that a CPU."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
 
 
 def each(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from world_models.layers import BlockLinear, Linear, outer_sum, product
+from world_models.layers import BlockLinear, Linear
+from world_models.products import outer_sum, product
 
 M = TypeVar("M", bound=eqx.Module)
 
