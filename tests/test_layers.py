@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from world_models.layers import (
-    MLP,
-    BlockLinear,
-    Linear,
-    RMSNorm,
-    each,
-    truncated_normal,
-)
+from world_models.layers import MLP, BlockLinear, Linear, RMSNorm, each, truncated_normal
 from world_models.rssm import RecurrentCore, State, gated
 from world_models.vision import Fold, ImageDecoder, ImageEncoder, Kind, Unfold
 
