@@ -1,7 +1,6 @@
 """`craik plan`: totals over the graph of jobs, with estimates of the largest job and of all."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,7 @@ from pipeline.settings import load_study
 from stages import estimates
 from tasks import registry
 
-
-@pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
-    """What planning sets for its process stays within its test."""
-    before = os.environ.copy()
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("undisturbed")
 
 
 def estimate(
