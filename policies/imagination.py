@@ -56,17 +56,17 @@ def imagine(
         state: State, row: tuple[tuple[Array, Noise], Array | None]
     ) -> tuple[State, tuple[Any, Array, Array]]:
         (to_act, to_imagine), allowed = row
+        features = read(state)
         # The actor sees states held still: gradients reach it through its actions alone.
-        policy = masked(jax.vmap(actor)(jax.lax.stop_gradient(read(state))), allowed)
+        policy = masked(jax.vmap(actor)(jax.lax.stop_gradient(features)), allowed)
         action = policy.sample(to_act)
-        state = jax.vmap(model.imagine)(state, action, to_imagine)
-        return state, (policy, action, read(state))
+        return jax.vmap(model.imagine)(state, action, to_imagine), (policy, action, features)
 
     act_key, model_key = jax.random.split(key)
     shape = (horizon, number)
     noise = actor.noise(act_key, shape), model.noise(model_key, shape)
-    _, (policy, actions, features) = jax.lax.scan(step, starts, (noise, allowed))
-    return Dream(jnp.concatenate([read(starts)[None], features]), actions, policy)
+    last, (policy, actions, features) = jax.lax.scan(step, starts, (noise, allowed))
+    return Dream(jnp.concatenate([features, read(last)[None]]), actions, policy)
 
 
 class BehaviourAux(NamedTuple):

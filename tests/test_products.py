@@ -55,9 +55,17 @@ def test_products_under_two_maps_have_the_gradients_of_plain_ones(
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_on_one_cpu_inputs_are_turned_before_the_product_of_a_weight_s_gradient() -> None:
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 3), (3, 2), (2, 2)])
+def test_on_one_cpu_the_narrower_side_is_turned_for_a_weight_s_gradient(
+    inputs: int, outputs: int
+) -> None:
     def loss(weight: jax.Array, x: jax.Array) -> jax.Array:
-        return jax.vmap(product, (0, None))(x, weight).sum()
+        return jnp.square(jax.vmap(product, (0, None))(x, weight)).sum()
 
-    program = jax.jit(jax.grad(loss)).lower(jnp.ones((3, 2)), jnp.ones((7, 3))).as_text()
-    assert "optimization_barrier" in program
+    weight, x = jnp.ones((inputs, outputs)), jnp.arange(7.0 * inputs).reshape(7, inputs)
+    program = jax.jit(jax.grad(loss)).lower(weight, x).as_text()
+    turned = [line for line in program.splitlines() if "optimization_barrier" in line]
+    assert "tensor<2x7xf32>" in turned[0]
+    assert "3x7" not in program
+    found = jax.jit(jax.grad(loss))(weight, x)
+    np.testing.assert_allclose(found, 2 * x.T @ (x @ weight), rtol=1e-6)

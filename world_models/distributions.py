@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from world_models.layers import MLP
@@ -115,12 +116,18 @@ def begun_at_zero(net: MLP) -> MLP:
 
 
 def mix_uniform(logits: Float[Array, "*b c"], share: float) -> Float[Array, "*b c"]:
-    """Log-probabilities of the softmax with `share` of a uniform mixed in (2301.04104, 3)."""
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
-    if share == 0:
-        return log_probabilities
-    probabilities = (1 - share) * jnp.exp(log_probabilities) + share / logits.shape[-1]
-    return jnp.log(probabilities)
+    """Log-probabilities of the softmax with `share` of a uniform mixed in (2301.04104, 3).
+
+    Where there are fewer classes than latents, classes come first on the way, so that a CPU's
+    vector instructions run along latents.
+    """
+    turn = logits.ndim > 1 and logits.shape[-2] > logits.shape[-1]
+    axis = -2 if turn else -1
+    logits = logits.swapaxes(-1, -2) if turn else logits
+    mixed = jax.nn.log_softmax(logits.astype(jnp.float32), axis)
+    if share > 0:
+        mixed = jnp.log((1 - share) * jnp.exp(mixed) + share / logits.shape[axis])
+    return mixed.swapaxes(-1, -2) if turn else mixed
 
 
 def sample_one_hot(
@@ -131,6 +138,24 @@ def sample_one_hot(
     sample = jax.nn.one_hot(index, log_probabilities.shape[-1])
     probabilities = jnp.exp(log_probabilities)
     return sample + probabilities - jax.lax.stop_gradient(probabilities)
+
+
+def sample_class(
+    log_probabilities: Float[Array, "*b c"], uniform: Float[Array, "*b"]
+) -> Float[Array, "*b c"]:
+    """One-hot sample by a number from [0, 1), with straight-through gradients.
+
+    The class is the one in whose share of [0, 1) the number lies. That is a number per sample to
+    draw, where Gumbel noise is one per class; but where some classes are forbidden, rounding may
+    choose the last of them, so that `sample_one_hot` is the one for actions.
+    """
+    number = log_probabilities.shape[-1]
+    probabilities = jnp.exp(log_probabilities)
+    held = jax.lax.stop_gradient(probabilities)
+    sums = np.triu(np.ones((number, number), np.float32))
+    reached = jnp.matmul(held, sums, precision=jax.lax.Precision.HIGHEST)
+    index = jnp.minimum((reached <= uniform[..., None]).sum(-1), number - 1)
+    return jax.nn.one_hot(index, number) + probabilities - held
 
 
 def categorical_kl(

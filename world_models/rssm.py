@@ -27,7 +27,7 @@ from world_models.distributions import (
     categorical_entropy,
     categorical_kl,
     mix_uniform,
-    sample_one_hot,
+    sample_class,
 )
 from world_models.layers import (
     MLP,
@@ -195,13 +195,13 @@ class Encoder(eqx.Module):
         return Reading(self.core.action(action * keep), seen, keep)
 
     def advance(
-        self, state: State, reading: Reading, noise: Float[Array, "latents classes"]
+        self, state: State, reading: Reading, noise: Float[Array, " latents"]
     ) -> tuple[State, Float[Array, "latents classes"]]:
         """Next state and the posterior's log-probabilities."""
         state = jax.tree.map(lambda x: x * reading.keep, state)
         recurrent = self.core.advance(state, reading.acted).astype(jnp.float32)
         posterior = self.posterior(self.posterior.enter[0](recurrent) + reading.seen)
-        return State(recurrent, recomputed(sample_one_hot)(posterior, noise)), posterior
+        return State(recurrent, recomputed(sample_class)(posterior, noise)), posterior
 
 
 class Dynamics(eqx.Module):
@@ -255,12 +255,10 @@ class RSSM(eqx.Module):
         s = self.settings
         return State(jnp.zeros(s.recurrent), jnp.zeros((s.latents, s.classes)))
 
-    def noise(
-        self, key: PRNGKeyArray, shape: tuple[int, ...] = ()
-    ) -> Float[Array, "*s latents classes"]:
-        """Gumbel noise of the latents."""
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*s latents"]:
+        """Uniform noise of the latents."""
         s = self.settings
-        return jax.random.gumbel(key, (*shape, s.latents, s.classes))
+        return jax.random.uniform(key, (*shape, s.latents))
 
     def observe(
         self,
@@ -268,17 +266,17 @@ class RSSM(eqx.Module):
         action: Float[Array, " a"],
         observation: Mapping[str, Array],
         is_first: Bool[Array, ""],
-        noise: Float[Array, "latents classes"],
+        noise: Float[Array, " latents"],
     ) -> State:
         reading = self.encoder.read(action, observation, is_first)
         return self.encoder.advance(state, reading, noise)[0]
 
     def imagine(
-        self, state: State, action: Float[Array, " a"], noise: Float[Array, "latents classes"]
+        self, state: State, action: Float[Array, " a"], noise: Float[Array, " latents"]
     ) -> State:
         recurrent = self.encoder.core(state, action).astype(jnp.float32)
         prior = self.dynamics(recurrent)
-        return State(recurrent, recomputed(sample_one_hot)(prior, noise))
+        return State(recurrent, recomputed(sample_class)(prior, noise))
 
     def root(self, state: State) -> State:
         return state
