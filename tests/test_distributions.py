@@ -12,7 +12,6 @@ from world_models.distributions import (
     categorical_entropy,
     categorical_kl,
     mix_uniform,
-    sample_class,
     sample_one_hot,
     symexp,
     symexp_bins,
@@ -129,23 +128,4 @@ def test_samples_follow_the_probabilities_and_pass_gradients() -> None:
     np.testing.assert_allclose(samples.sum(-1), 1.0, atol=1e-6)
     np.testing.assert_allclose(samples.mean(0), [0.7, 0.2, 0.1], atol=0.03)  # 4 deviations
     gradient = jax.jacobian(lambda lp: sample_one_hot(lp, gumbel[0]))(logits)
-    np.testing.assert_allclose(gradient, np.diag([0.7, 0.2, 0.1]), rtol=1e-5)
-
-
-def test_a_class_is_the_one_in_whose_share_the_number_lies() -> None:
-    logits = jnp.log(jnp.array([0.25, 0.0, 0.5, 0.25]))
-    numbers = jnp.array([0.0, 0.2499, 0.25, 0.7499, 0.75, 0.99999994])
-    samples = jax.vmap(sample_class, (None, 0))(logits, numbers)
-    assert jnp.argmax(samples, -1).tolist() == [0, 0, 2, 2, 3, 3]
-    np.testing.assert_allclose(samples.sum(-1), 1.0, atol=1e-6)
-    short = jnp.log(jnp.array([0.5, 0.4999]))  # rounding may leave the sum below one
-    assert jnp.argmax(sample_class(short, jnp.float32(0.99995))) == 1
-
-
-def test_classes_follow_the_probabilities_of_each_latent_and_pass_gradients() -> None:
-    logits = jnp.log(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]))
-    uniform = jax.random.uniform(jax.random.key(0), (4000, 2))
-    samples = jax.vmap(lambda number: sample_class(logits, number))(uniform)
-    np.testing.assert_allclose(samples.mean(0), jnp.exp(logits), atol=0.03)  # 4 deviations
-    gradient = jax.jacobian(lambda lp: sample_class(lp, uniform[0, 0]))(logits[0])
     np.testing.assert_allclose(gradient, np.diag([0.7, 0.2, 0.1]), rtol=1e-5)

@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from world_models.layers import MLP
@@ -138,24 +137,6 @@ def sample_one_hot(
     sample = jax.nn.one_hot(index, log_probabilities.shape[-1])
     probabilities = jnp.exp(log_probabilities)
     return sample + probabilities - jax.lax.stop_gradient(probabilities)
-
-
-def sample_class(
-    log_probabilities: Float[Array, "*b c"], uniform: Float[Array, "*b"]
-) -> Float[Array, "*b c"]:
-    """One-hot sample by a number from [0, 1), with straight-through gradients.
-
-    The class is the one in whose share of [0, 1) the number lies. That is a number per sample to
-    draw, where Gumbel noise is one per class; but where some classes are forbidden, rounding may
-    choose the last of them, so that `sample_one_hot` is the one for actions.
-    """
-    number = log_probabilities.shape[-1]
-    probabilities = jnp.exp(log_probabilities)
-    held = jax.lax.stop_gradient(probabilities)
-    sums = np.triu(np.ones((number, number), np.float32))
-    reached = jnp.matmul(held, sums, precision=jax.lax.Precision.HIGHEST)
-    index = jnp.minimum((reached <= uniform[..., None]).sum(-1), number - 1)
-    return jax.nn.one_hot(index, number) + probabilities - held
 
 
 def categorical_kl(

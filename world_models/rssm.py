@@ -27,7 +27,7 @@ from world_models.distributions import (
     categorical_entropy,
     categorical_kl,
     mix_uniform,
-    sample_class,
+    sample_one_hot,
 )
 from world_models.layers import (
     MLP,
@@ -195,13 +195,13 @@ class Encoder(eqx.Module):
         return Reading(self.core.action(action * keep), seen, keep)
 
     def advance(
-        self, state: State, reading: Reading, noise: Float[Array, " latents"]
+        self, state: State, reading: Reading, noise: Float[Array, "latents classes"]
     ) -> tuple[State, Float[Array, "latents classes"]]:
         """Next state and the posterior's log-probabilities."""
         state = jax.tree.map(lambda x: x * reading.keep, state)
         recurrent = self.core.advance(state, reading.acted).astype(jnp.float32)
         posterior = self.posterior(self.posterior.enter[0](recurrent) + reading.seen)
-        return State(recurrent, recomputed(sample_class)(posterior, noise)), posterior
+        return State(recurrent, recomputed(sample_one_hot)(posterior, noise)), posterior
 
 
 class Dynamics(eqx.Module):
@@ -255,10 +255,12 @@ class RSSM(eqx.Module):
         s = self.settings
         return State(jnp.zeros(s.recurrent), jnp.zeros((s.latents, s.classes)))
 
-    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "*s latents"]:
-        """Uniform noise of the latents."""
+    def noise(
+        self, key: PRNGKeyArray, shape: tuple[int, ...] = ()
+    ) -> Float[Array, "*s latents classes"]:
+        """Gumbel noise of the latents."""
         s = self.settings
-        return jax.random.uniform(key, (*shape, s.latents))
+        return jax.random.gumbel(key, (*shape, s.latents, s.classes))
 
     def observe(
         self,
@@ -266,17 +268,17 @@ class RSSM(eqx.Module):
         action: Float[Array, " a"],
         observation: Mapping[str, Array],
         is_first: Bool[Array, ""],
-        noise: Float[Array, " latents"],
+        noise: Float[Array, "latents classes"],
     ) -> State:
         reading = self.encoder.read(action, observation, is_first)
         return self.encoder.advance(state, reading, noise)[0]
 
     def imagine(
-        self, state: State, action: Float[Array, " a"], noise: Float[Array, " latents"]
+        self, state: State, action: Float[Array, " a"], noise: Float[Array, "latents classes"]
     ) -> State:
         recurrent = self.encoder.core(state, action).astype(jnp.float32)
         prior = self.dynamics(recurrent)
-        return State(recurrent, recomputed(sample_class)(prior, noise))
+        return State(recurrent, recomputed(sample_one_hot)(prior, noise))
 
     def root(self, state: State) -> State:
         return state
