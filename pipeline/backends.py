@@ -245,24 +245,20 @@ def _dismiss(workers: list[_Worker]) -> None:
 
 
 def _work(number: int, pipe: Connection) -> None:
-    """A worker's life: take a task, do it, answer; end when the pipe closes."""
+    """A worker's life: take a task, do it, answer; end when the pipe closes or it is told to."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and says so by SIGTERM
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
+    with contextlib.suppress(KeyboardInterrupt, EOFError, OSError):
+        while True:
             task: Task = pipe.recv()
-        except (EOFError, OSError):
-            return
-        with _output_to(task):
-            try:
+            with _output_to(task):
                 result = do(task)
-            except KeyboardInterrupt:
-                return
-        try:
             pipe.send(result)
-        except OSError:
-            return
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
@@ -278,7 +274,7 @@ def _output_to(task: Task) -> Iterator[None]:
     """Send what a job prints, native libraries included, to `log.txt` in its folder."""
     folder = task.root / task.job.id
     _flush()
-    saved = os.dup(1), os.dup(2)
+    saved = [_copy(1), _copy(2)]
     with contextlib.suppress(OSError):  # on a full disk the job itself says so
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("ab") as log:
@@ -289,11 +285,22 @@ def _output_to(task: Task) -> Iterator[None]:
     finally:
         _flush()
         for target, source in enumerate(saved, start=1):
-            os.dup2(source, target)
-            os.close(source)
+            if source is None:
+                os.close(target)
+            else:
+                os.dup2(source, target)
+                os.close(source)
+
+
+def _copy(descriptor: int) -> int | None:
+    """A second descriptor of a stream, None where it was closed before."""
+    try:
+        return os.dup(descriptor)
+    except OSError:
+        return None
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed before
         with contextlib.suppress(OSError):
             stream.flush()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import StudyError, nearest, suggestion
-from pipeline.toml import Key, join_key, show
+from pipeline.toml import Key, brief, join_key, show
 from policies.planner_names import LONGEST, PLANNERS, SIMULATOR, UNITS, parse
 from stages.settings import COMPONENTS, GROUPS, Arm, Study
 from tasks import registry
@@ -14,8 +14,10 @@ from tasks.contract import TaskError
 MODEL_FREE = ("encoder", "actor", "critic", "explorer")
 REFERENCES = ("random", "oracle")  # folders beside the arms
 RUN_FOLDERS = ("explore", "transfer", "evaluate", "report", "tasks")  # folders beside the variants
+TAKEN = (*RUN_FOLDERS, "tensorboard", "study.toml", "run.json")  # no variant's name
 MOST_SEEDS = 10_000
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FOLDER_RULE = "use letters, digits, '.', '_' and '-', at most 100 of them"
 
 Where = Callable[[Key], str]
 
@@ -60,16 +62,16 @@ def check_variant_names(names: Sequence[str], file: str) -> None:
     for number, name in enumerate(names):
         key = f"{file}: variants[{number}].name = {show(name)}"
         if not _FOLDER_NAME.fullmatch(name):
-            raise StudyError(f"{key}: use letters, digits, '.', '_' and '-'")
-        if name.lower() in RUN_FOLDERS:
-            raise StudyError(f"{key}: that name is taken by a folder of the run; choose another")
+            raise StudyError(f"{key}: {_FOLDER_RULE}")
+        if name.lower() in TAKEN:
+            raise StudyError(f"{key}: that name is taken by the run itself; choose another")
         if name.lower() in seen:
             raise StudyError(f"{key}: there is another variant of that name; choose another")
         seen.add(name.lower())
 
 
 def _fail(where: Where, key: Key, value: object, message: str) -> StudyError:
-    return StudyError(f"{where(key)}: {join_key(key)} = {show(value)}: {message}")
+    return StudyError(f"{where(key)}: {join_key(key)} = {brief(value)}: {message}")
 
 
 def _check_parts(study: Study, where: Where) -> None:
@@ -121,7 +123,7 @@ def _check_planners(study: Study, where: Where) -> None:
 
 def _planner_meant(name: str) -> str:
     """The end of an error line: the nearest name of a planner, with the size that was given."""
-    name, _, model = name.partition("@")
+    name, _, model = name.strip().partition("@")
     kind, _, size = name.partition("-")
     meant = nearest(kind, PLANNERS)
     if meant is None:
@@ -129,7 +131,7 @@ def _planner_meant(name: str) -> str:
     digits = size.lstrip("0")
     if size and not digits:
         return f"did you mean none? {meant} of size 0 is the policy alone"
-    if meant != "none" and digits.isdecimal() and len(digits) <= LONGEST:
+    if meant != "none" and digits.isascii() and digits.isdecimal() and len(digits) <= LONGEST:
         meant = f"{meant}-{digits}"
     if meant != "none" and nearest(model, (SIMULATOR,)):
         meant = f"{meant}@{SIMULATOR}"
@@ -276,10 +278,10 @@ def _expanded(names: tuple[str, ...], key: Key, where: Where) -> tuple[str, ...]
 
 def _check_arm(study: Study, name: str, arm: Arm, where: Where, exploration: bool) -> None:
     key: Key = ("transfer", "arms", name)
-    if name in REFERENCES:
+    if name.lower() in REFERENCES:
         raise _fail(where, key, list(arm.carry), f"{name} is a reference's name; choose another")
     if not _FOLDER_NAME.fullmatch(name):
-        raise _fail(where, key, list(arm.carry), "use letters, digits, '.', '_' and '-'")
+        raise _fail(where, key, list(arm.carry), _FOLDER_RULE)
     for part in arm.carry:
         if part not in COMPONENTS and part not in GROUPS:
             hint = suggestion(part, (*GROUPS, *COMPONENTS))

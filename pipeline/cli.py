@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from pipeline.errors import StudyError
+from pipeline.errors import StudyError, suggestion
 
 if TYPE_CHECKING:
     from pipeline.jobs import Stage
@@ -150,23 +150,33 @@ def evaluate(
 
 @app.command()
 def report(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="May be left out.")] = None,
-    out: OutOption = Path("runs/desk"),
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="May be left out, or be the run's folder."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run's folder.")
+    ] = None,
     preset: PresetOption = None,
     set: SetOption = None,
 ) -> None:
     """Write the report of a run, finished or not, and say where it is.
 
-    Example: `craik report desk --out runs/desk`
+    Examples: `craik report runs/desk`, `craik report desk --out runs/desk`
     """
     from pipeline.run import write_report
     from pipeline.run_folder import RunFolder
 
+    if out is None:
+        if study is None or not Path(study).is_dir():
+            raise StudyError("--out is missing: name the run's folder, as in --out runs/desk")
+        study, out = None, Path(study)
     if study is not None:
         _load(study, preset, set, exploration=False)
     folder = RunFolder(out)
     folder.read_studies()  # a folder without a run is a mistake
     folder.refuse_foreign()
+    _ = folder.record  # and so is a damaged one
     with folder.written():
         page = write_report(out)
     typer.echo(page)
@@ -258,7 +268,10 @@ def watch(
     `craik watch runs/desk --explore --seed 0 --planner mppi --horizon 12 --goal desk/reach@70`
     """
     from pipeline import watch as module
+    from policies.planner_names import PLANNERS
 
+    if planner is not None and planner not in PLANNERS:
+        raise StudyError(f"--planner {planner}: no such planner; {suggestion(planner, PLANNERS)}")
     chosen = [f'planning.evaluate="{planner}"'] if planner is not None else []
     ahead = "planning.search.depth" if planner == "mcts" else "planning.horizon"
     chosen += [f"{ahead}={horizon}"] if horizon is not None else []

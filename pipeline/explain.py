@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import StudyError, nearest, suggestion
 from pipeline.layers import Layers
-from pipeline.toml import Table, join_key, show
+from pipeline.toml import Table, brief, join_key
 from stages.settings import Arm, Study
 
 _TOO_LARGE = 2**63
@@ -70,7 +70,7 @@ def _problem(problem: dict[str, Any], key: tuple[str | int, ...], data: Table) -
     if problem["type"] == "missing":
         return f"{name} is missing: it has no default"
     value = _value(key, data)
-    stated = f"{name} = {show(value)}"
+    stated = f"{name} = {brief(value)}"
     match problem["type"]:
         case "int_type" | "float_type" if isinstance(value, int) and abs(value) >= _TOO_LARGE:
             return f"{stated}: too large: whole numbers of TOML have 64 bits"
@@ -96,7 +96,10 @@ def _whole(value: Any) -> bool:
 
 
 def _lower(message: str) -> str:
-    message = message.replace("Input should", "must").replace("Tuple should", "must")
+    message = message.removeprefix("Value error, ")
+    for thing in ("Input", "Tuple", "String", "Dictionary"):
+        message = message.replace(f"{thing} should", "must")
+    message = message.replace(" after validation", "")
     return message.replace("must be a valid tuple", "must be an array")
 
 

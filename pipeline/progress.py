@@ -3,6 +3,7 @@
 Jobs write `progress.json`; nothing here is needed for a job to run.
 """
 
+import contextlib
 import math
 import sys
 import threading
@@ -112,7 +113,8 @@ class PlainWatcher:
         """Nothing to tidy."""
 
     def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # nobody may be listening; the work goes on
+            print(line, file=sys.stderr, flush=True)
 
 
 class TerminalWatcher:

@@ -18,7 +18,7 @@ from pipeline.jobs import STAGES, Exploration, Graph, Stage, build
 from pipeline.progress import watcher
 from pipeline.run_folder import RunFolder, version
 from pipeline.settings import StudyFile
-from pipeline.states import due, missing_inputs, refuse_changes
+from pipeline.states import due, missing_inputs, refuse_changes, refuse_damage
 from pipeline.work import STAGE_MODULES, Modules, Result, Task
 from stages.settings import Study
 from tasks import registry
@@ -161,6 +161,7 @@ def _refuse(study: StudyFile, folder: RunFolder, graph: Graph, part: Graph) -> N
     folder.refuse_foreign()
     out = folder.root
     refuse_changes(out, graph)
+    refuse_damage(out, graph)
     missing = missing_inputs(out, part, due(out, part))
     if missing:
         stage = "explore" if "explore/" in missing[0] else "transfer"
@@ -182,9 +183,13 @@ def _record(folder: RunFolder, study: StudyFile, specs: Specs, outside: Explorat
     for name in study.variants:
         if name is not None:
             RunFolder(folder.root / name).write_record(study.variants[name], tasks, **fields)
-    for name in specs:
-        if (file := registry.source_file(name)) is not None:
-            folder.copy_task_file(file)
+    files = {name: file for name in specs if (file := registry.source_file(name)) is not None}
+    for task in folder.keep_sources(files):
+        print(
+            f"note: {files[task]} has changed since jobs of this run used it; what is finished"
+            f" stays as it was, and {folder.root / 'tasks'} holds both",
+            file=sys.stderr,
+        )
 
 
 def _work(folders: list[RunFolder], graph: Graph, modules: Modules, jobs: int) -> Outcome:

@@ -11,6 +11,7 @@ Nothing in it is an absolute path that reading needs, so that the folder may be 
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline import toml
 from pipeline.checks import RUN_FOLDERS
@@ -45,6 +48,21 @@ _PACKAGES = (
     "gymnasium",
     "envpool",
 )
+_OWNER = "pid "  # how `.lock` begins
+
+
+class _Record(BaseModel):
+    """What is read again of `run.json`; the rest of it is for people and the report."""
+
+    class From(BaseModel):
+        path: str
+        digest: str
+
+    craik: str
+    versions: dict[str, str] = {}
+    oracles: list[str] = []
+    sources: dict[str, str] = {}
+    outside: From | None = Field(default=None, alias="from")
 
 
 def version() -> str:
@@ -68,12 +86,18 @@ class RunFolder:
     root: Path
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder with files of its own where a run would write.
+        """Refuse a folder with files of its own where a run would write, and one inside a run.
 
         Raises:
-            StudyError: naming the first of them.
+            StudyError: naming the first of them, or the run.
         """
-        if any((self.root / name).exists() for name in (".lock", "run.json")):
+        for parent in self.root.resolve().parents:
+            if (parent / "study.toml").exists() and RunFolder(parent).is_run():
+                raise StudyError(
+                    f"--out {self.root}: lies in {parent}, which holds a run and writes its folders"
+                    " anew; take a folder outside of it"
+                )
+        if self.is_run():
             return
         for name in ("study.toml", *RUN_FOLDERS):
             if (self.root / name).exists():
@@ -81,6 +105,18 @@ class RunFolder:
                     f"--out {self.root}: there is a {name} that no run wrote;"
                     " take another folder, so that it is not overwritten"
                 )
+
+    def is_run(self) -> bool:
+        """Whether a run was begun here, as its own files say. A `run.json` that cannot be read
+        counts as a run's (see `record`)."""
+        path = self.root / "run.json"
+        if path.exists():
+            record = read_json(path)
+            return record is None or "craik" in record
+        try:
+            return (self.root / ".lock").read_text(encoding="utf-8").startswith(_OWNER)
+        except (OSError, ValueError):
+            return False
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -106,7 +142,7 @@ class RunFolder:
                 ) from None
             with self.written():
                 lock.truncate(0)
-                lock.write(f"pid {os.getpid()} on {platform.node()}")
+                lock.write(f"{_OWNER}{os.getpid()} on {platform.node()}")
                 lock.flush()
             yield
 
@@ -145,12 +181,19 @@ class RunFolder:
             StudyError: it is damaged: going on would forget what it says, `--from` for one.
         """
         path = self.root / "run.json"
+        if not path.exists():
+            return {}
         record = read_json(path)
-        if record is None and path.exists():
+        if record is not None and "craik" not in record:
+            raise StudyError(f"{path}: no run wrote this; take another folder")
+        try:
+            _Record.model_validate(record, strict=True)
+        except ValidationError:
             raise StudyError(
                 f"{path}: damaged; remove it to go on, and give --from again if this run had one"
-            )
-        return record or {}
+            ) from None
+        assert record is not None
+        return record
 
     def update_record(self, **fields: Any) -> None:
         """Add to `run.json`."""
@@ -176,12 +219,12 @@ class RunFolder:
         """
         if not (self.root / "study.toml").is_file():
             raise StudyError(f"{self.root}: no run here (no study.toml)")
-        rows = toml.read(self.root / "study.toml").get("variants", [])
-        if not rows:
-            return {None: load_study(self.root / "study.toml", exploration=False).first}
+        study = load_study(self.root / "study.toml", exploration=False)
+        if not study.changes:
+            return {None: study.first}
         return {
-            row["name"]: load_study(self.root / row["name"], exploration=False).first
-            for row in rows
+            name: load_study(self.root / name / "study.toml", exploration=False).first
+            for name in study.changes
         }
 
     def write_record(self, study: Study, tasks: dict[str, Any], **fields: Any) -> None:
@@ -204,9 +247,26 @@ class RunFolder:
             **fields,
         )
 
-    def copy_task_file(self, file: Path) -> None:
-        """Keep a user's task file as it was, beside the results it gave."""
-        durable.write(self.root / "tasks" / file.name, file.read_bytes())
+    def keep_sources(self, files: dict[str, Path]) -> list[str]:
+        """Keep the user's task files, by the names of their tasks, beside the results they gave.
+
+        A copy is never overwritten: a file of another content gets its digest into its name.
+
+        Returns:
+            The tasks whose file is another than when the run was here last.
+        """
+        known = self.record.get("sources", {})
+        sources: dict[str, str] = {}
+        for task, file in files.items():
+            content = file.read_bytes()
+            sources[task] = hashlib.sha256(content).hexdigest()[:12]
+            copy = self.root / "tasks" / file.name
+            if copy.exists() and copy.read_bytes() != content:
+                copy = copy.with_stem(f"{file.stem}-{sources[task]}")
+            if not copy.exists():
+                durable.write(copy, content)
+        self.update_record(sources=known | sources)
+        return [task for task in sources if known.get(task, sources[task]) != sources[task]]
 
     def link_shared(self, graph: Graph) -> None:
         """Make each shared exploration visible in every variant that uses it.

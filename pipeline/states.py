@@ -5,6 +5,7 @@ end, written last and at once, so that its presence means that the job is whole.
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,32 @@ def state(folder: Path) -> State:
     if (folder / "error.txt").exists():
         return "failed"
     return "interrupted" if (folder / "job.json").exists() else "due"
+
+
+def sums(folder: Path) -> dict[str, int]:
+    """CRC-32 of the files of a job that figures are read from, by name."""
+    files = sorted([*folder.glob("*.jsonl"), *folder.glob("*.npz")])
+    return {file.name: zlib.crc32(file.read_bytes()) for file in files}
+
+
+def refuse_damage(root: Path, graph: Graph) -> None:
+    """Refuse to report what a finished job did not measure.
+
+    Raises:
+        StudyError: a file is gone or not as its job left it.
+    """
+    for id in graph.jobs:
+        left = _as_table((read_json(root / id / "done.json") or {}).get("files"))
+        if left and (found := sums(root / id)) != left:
+            name = next(
+                name
+                for name in sorted(left.keys() | found.keys())
+                if left.get(name) != found.get(name)
+            )
+            raise StudyError(
+                f"{root / id / name}: not as its job left it (damaged, edited or gone); put it"
+                f" back, or remove {root / id}, and the same command does that job again"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import Any
 
 from pipeline.errors import StudyError
 
+_DEEPEST = 16  # tables and arrays inside each other; settings need half as many
+_BRIEF = 200  # characters of a value that a message repeats
 _TABLES = 2  # tables deeper than [transfer.arms] are written inline, which keeps their order
 _LEAF = "the key ends here"  # tells a key from text that brings its own `=`
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -26,16 +28,41 @@ def read(path: Path) -> Table:
     """Read a TOML file.
 
     Raises:
-        StudyError: it is missing, unreadable, or not TOML.
+        StudyError: it is missing, unreadable, not TOML, or nested beyond all sense.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+        return _loads(text)
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise StudyError(f"{path}: not valid TOML: {error}") from None
+
+
+def _loads(text: str) -> Table:
+    """Parse TOML.
+
+    Raises:
+        ValueError: it is none, or nested so deep that what reads it later would give up.
+    """
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested more than {_DEEPEST} deep") from None
+    level: list[Any] = list(table.items())
+    for _ in range(_DEEPEST):
+        level = [(key, inner) for key, value in level for inner in _inside(value)]
+    if level:
+        raise ValueError(f"{join_key((level[0][0],))}: nested more than {_DEEPEST} deep")
+    return table
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def split_key(text: str) -> Key:
@@ -45,8 +72,8 @@ def split_key(text: str) -> Key:
         StudyError: not a dotted key.
     """
     try:
-        node: Any = tomllib.loads(f"{text} = '{_LEAF}'")
-    except tomllib.TOMLDecodeError:
+        node: Any = _loads(f"{text} = '{_LEAF}'")
+    except ValueError:
         node = None
     parts: list[str] = []
     while isinstance(node, dict) and len(node) == 1:
@@ -78,8 +105,8 @@ def parse_value(text: str) -> Any:
     try:
         if "\n" in text:
             raise ValueError(text)
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _loads(f"value = {text}")["value"]
+    except ValueError:
         if _WORD.fullmatch(text):
             return text
         raise ValueError(text) from None
@@ -134,6 +161,12 @@ def show(value: Any) -> str:
             return "[" + ", ".join(show(item) for item in value) + "]"
         case _:
             return str(value)
+
+
+def brief(value: Any) -> str:
+    """The same for a message, shortened where it is long."""
+    text = show(value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}..."
 
 
 def _quoted(text: str) -> str:

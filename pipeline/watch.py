@@ -46,6 +46,10 @@ def watch(
     """
     if out.suffix != ".mp4":
         raise StudyError(f"--out {out}: name a video, as in watch.mp4")
+    above = next(parent for parent in out.absolute().parents if parent.exists())
+    if out.is_dir() or not above.is_dir():
+        what = "it is a folder" if out.is_dir() else f"{above} is no folder"
+        raise StudyError(f"--out {out}: {what}; name a video, as in watch.mp4")
     prepare()
     studies = RunFolder(run).read_studies()
     folder = run

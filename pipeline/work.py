@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from pipeline.compilation_cache import relieve
 from pipeline.jobs import Job
-from pipeline.states import write_json
+from pipeline.states import sums, write_json
 from stages.interruption import Interrupted
+from tasks.contract import FAULTS
 
 _PATIENCE = 30.0  # seconds for whoever worked on a job before to be gone
 
@@ -69,11 +70,12 @@ def do(task: Task) -> Result:
                 "finished": time.time(),
                 "seconds": time.monotonic() - started,
                 "version": task.version,
+                "files": sums(folder),
             }
             write_json(folder / "done.json", record)
     except Interrupted:
         raise KeyboardInterrupt from None  # not a failure: it wrote a checkpoint and goes on later
-    except Exception as error:
+    except FAULTS as error:  # SystemExit: no code of a user ends more than its job
         leave_error(folder, traceback.format_exc())
         seconds = time.monotonic() - started
         return Result(task.job.id, "failed", seconds, one_line(error), devices())

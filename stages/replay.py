@@ -18,6 +18,7 @@ the way.
 
 import io
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,7 @@ class Stream:
     length: int = 0  # rows ever appended, those gone included
     episode_start: int = 0
     dropped: list[tuple[int, int]] = field(default_factory=list)  # [from, to) rows not to be drawn
+    sums: dict[int, int] = field(default_factory=dict)  # CRC-32 of the rows of each file, by number
     saved: int = 0  # chunks, those gone included, that the last checkpoint knows the files of
     rewards: np.ndarray | None = None  # of all rows held, in the place of the recorded ones
 
@@ -250,6 +252,7 @@ class Replay:
                     "length": s.length,
                     "episode_start": s.episode_start,
                     "dropped": [list(pair) for pair in s.dropped],
+                    "sums": [s.sums[number] for number in range(s.base, s.saved)],
                 }
                 for s in self.streams
             ],
@@ -274,19 +277,26 @@ class Replay:
 
         Raises:
             ReplayError: the rows have other keys, shapes or chunks than this replay's, or a file is
-                missing or cut off. Nothing was changed.
+                missing or damaged. Nothing was changed.
         """
         if tails.dtype != self.dtype or table["chunk"] != self.settings.chunk:
             raise ReplayError(f"replay rows are {tails.dtype}, expected {self.dtype}")
         known = self._files(table)
-        for path in known:
-            self._check_file(path)
+        sums = [self._sum(path) for path in known]
+        noted = [number for row in table["streams"] for number in row.get("sums", ())]
+        for path, number, wanted in zip(known, sums, noted or sums, strict=True):
+            if number != wanted:
+                raise ReplayError(f"{path}: is damaged: its rows are not those that were written")
+        sum_of = dict(zip(known, sums, strict=True))
         for index, (stream, row) in enumerate(zip(self.streams, table["streams"], strict=True)):
             stream.base, stream.length = row["base"], row["length"]
             stream.episode_start = row["episode_start"]
             stream.dropped = [(a, b) for a, b in row["dropped"]]
             stream.saved = stream.length // self.settings.chunk
             stream.chunks = [self._path(index, n) for n in range(stream.base, stream.saved)]
+            stream.sums = {
+                n: sum_of[self._path(index, n)] for n in range(stream.base, stream.saved)
+            }
             if stream.length % self.settings.chunk:
                 stream.chunks.append(np.array(tails[index]))
         if self.priorities is not None and "priorities" in table:
@@ -364,12 +374,14 @@ class Replay:
             found += [self._path(index, number) for number in range(row["base"], end)]
         return found
 
-    def _check_file(self, path: Path) -> None:
+    def _sum(self, path: Path) -> int:
+        """CRC-32 of a file's rows."""
         expected = self._header_bytes + self._chunk_bytes
         found = path.stat().st_size if path.exists() else None
         if found != expected:
             said = "is missing" if found is None else f"has {found} bytes instead of {expected}"
             raise ReplayError(f"{path}: {said}")
+        return zlib.crc32(path.read_bytes()[self._header_bytes :])
 
     def _path(self, stream: int, number: int) -> Path:
         return self.folder / f"stream-{stream:04d}-chunk-{number:06d}.npy"
@@ -383,6 +395,7 @@ class Replay:
         with durable.replaced(path) as partial:
             np.save(partial, chunk)
         stream.chunks[number] = path
+        stream.sums[stream.base + number] = zlib.crc32(chunk.tobytes())
 
     def _make_room(self) -> None:
         """Let the oldest chunks go that are too many with one more; spill what memory lacks."""
@@ -408,6 +421,7 @@ class Replay:
                 self._squeeze()
             else:
                 chunk.unlink(missing_ok=True)
+        stream.sums.pop(stream.base, None)
         stream.base += 1
         first = self._first(stream)
         stream.dropped = [pair for pair in stream.dropped if pair[1] > first]

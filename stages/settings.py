@@ -54,7 +54,7 @@ class TrainingSettings(Settings):
     batch_size: int = Field(default=16, ge=1, description="Sequences per update.")
     batch_length: int = Field(default=32, ge=2, description="Steps per sequence.")
     env_steps_per_update: float = Field(
-        default=4.0, gt=0, description="Env steps collected for each update (the update ratio)."
+        default=4.0, ge=0.001, description="Env steps collected for each update (the update ratio)."
     )
     updates_per_call: int = Field(
         default=10, ge=1, description="Updates scanned in one jitted call."
@@ -93,10 +93,10 @@ class ReplaySettings(Settings):
     """[replay]: sequences in host memory, then in memory-mapped files."""
 
     memory_gib: float = Field(
-        default=1.0, gt=0, description="Host memory before spilling to disk, GiB."
+        default=1.0, gt=0, le=1e6, description="Host memory before spilling to disk, GiB."
     )
     disk_gib: float = Field(
-        default=8.0, gt=0, description="Disk for full chunks; then the oldest go."
+        default=8.0, gt=0, le=1e6, description="Disk for full chunks; then the oldest go."
     )
     chunk: int = Field(default=256, ge=8, description="Steps per chunk.")
     priority: float = Field(

@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks import registry
 from tasks.adapters import extras_of, oracle_action
-from tasks.contract import MASK, TaskError, TaskSpec
+from tasks.contract import FAULTS, MASK, TaskError, TaskSpec
 from tasks.group import told
 from tasks.settings import TaskOptions
 
@@ -56,7 +56,7 @@ def check(name: str, options: TaskOptions, steps: int = STEPS) -> list[Row]:
         env = registry.make(name, options)
     except TaskError as error:
         return [Row("can be built", False, str(error))]
-    except Exception as error:
+    except FAULTS as error:
         return [Row("can be built", False, told(error))]
     rows = [Row("can be built", True)]
     try:
@@ -65,7 +65,7 @@ def check(name: str, options: TaskOptions, steps: int = STEPS) -> list[Row]:
         rows += [_row(what, lambda test=test: test(traces, spec)) for what, test in _TRACES.items()]
         rows.append(_row("resets differ between seeds", lambda: _seeds_differ(env, traces)))
         rows.append(_row("the scripted policy acts", lambda: _oracle(env, spec)))
-    except Exception as error:
+    except FAULTS as error:
         rows.append(Row("can be stepped", False, told(error)))
     finally:
         env.close()
@@ -80,7 +80,7 @@ def problems(rows: list[Row]) -> list[str]:
 def _row(what: str, test: Callable[[], str]) -> Row:
     try:
         detail = test()
-    except Exception as error:
+    except FAULTS as error:
         detail = told(error)
     return Row(what, not detail, detail)
 
@@ -235,9 +235,10 @@ def _oracle(env: gymnasium.Env, spec: TaskSpec) -> str:
     action = np.asarray(oracle_action(env))
     if spec.action.kind == "discrete":
         return "" if 0 <= int(action) < spec.action.size else f"it chose {action}"
-    if action.shape != (spec.action.size,) or not np.isfinite(action).all():
-        return f"it gave {action}"
-    return "" if (np.abs(action) <= 1).all() else f"it gave {action}, outside [-1, 1]"
+    if action.shape != (spec.action.size,) or action.dtype.kind not in "fiu":
+        return f"its action must be {spec.action.size} numbers, got {action!r}"
+    inside = np.isfinite(action).all() and (np.abs(action) <= 1).all()
+    return "" if inside else f"its action {action} is outside [-1, 1]"
 
 
 _SPACES: dict[str, Callable[[gymnasium.Env, TaskSpec], str]] = {

@@ -20,7 +20,7 @@ Log keys with a meaning to the report:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -28,6 +28,7 @@ import numpy as np
 Metric = Literal["return", "success", "score"]
 Rows = Mapping[str, np.ndarray]  # observation keys and flags of several steps
 MASK = "mask"  # the observation key of valid choices
+FAULTS = (Exception, SystemExit)  # what a simulator may raise; none of it ends more than its job
 
 
 class TaskError(Exception):
@@ -70,6 +71,20 @@ class SpecExtras:
     variant: dict[str, str] = field(default_factory=dict)  # recorded beside every result
     control_hz: float | None = None  # agent steps per simulated second
     start_jitter: bool = True  # resets differ between seeds
+
+    def __post_init__(self) -> None:
+        """Refuse what would be noticed only after training.
+
+        Raises:
+            ValueError: an unknown metric, or an answer that cannot be called.
+        """
+        if self.metric not in get_args(Metric):
+            raise ValueError(
+                f"spec_extras.metric must be {', '.join(get_args(Metric))}, got {self.metric!r}"
+            )
+        for name in ("oracle", "relabel", "places"):
+            if (answer := getattr(self, name)) is not None and not callable(answer):
+                raise ValueError(f"spec_extras.{name} must be a function, got {answer!r}")
 
 
 @dataclass(frozen=True)

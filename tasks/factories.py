@@ -21,7 +21,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import load_env_creator
 
-from tasks.contract import TaskError
+from tasks.contract import FAULTS, TaskError
 from tasks.gymnasium_tasks import GymnasiumTask
 from tasks.settings import TaskOptions
 
@@ -118,15 +118,20 @@ def _call(name: str, module: ModuleType, factory: str, options: TaskOptions) -> 
 def _adapt(name: str, build: Callable[[], Any], options: TaskOptions) -> GymnasiumTask:
     try:
         env = build()
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         raise TaskError(f"task {name!r} cannot be built: {_told(error)}") from error
-    return GymnasiumTask(name, env, options)
+    try:
+        return GymnasiumTask(name, env, options)
+    except TaskError:
+        raise
+    except FAULTS as error:
+        raise TaskError(f"task {name!r} does not fit the contract: {_told(error)}") from error
 
 
 def _import(name: str, load: Callable[[], ModuleType]) -> ModuleType:
     try:
         return load()
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         raise TaskError(f"task {name!r} cannot be imported: {_told(error)}") from error
 
 
@@ -167,7 +172,7 @@ def _find_module(name: str, module: str) -> Path | None:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
-    except (Exception, SystemExit) as error:  # of a package around it
+    except FAULTS as error:  # of a package around it
         raise TaskError(f"task {name!r} cannot be imported: {_told(error)}") from error
     if spec is None:
         raise TaskError(
@@ -180,10 +185,10 @@ def _find_module(name: str, module: str) -> Path | None:
 
 def _check_defines(name: str, path: Path, factory: str) -> None:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        tree = ast.parse(path.read_bytes(), str(path))  # with its own encoding, if it names one
     except OSError as error:
         raise TaskError(f"task {name!r}: {path} cannot be read: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:  # a ValueError where it is not even text
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TaskError(f"task {name!r}: {path} is not valid Python: {error}") from error
     defined = set(_defined(tree.body))
     if factory in defined or defined & {"*", "__getattr__"}:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks import registry
 from tasks.adapters import oracle_action
-from tasks.contract import MASK, TaskSpec
+from tasks.contract import FAULTS, MASK, TaskSpec
 from tasks.settings import TaskOptions
 
 Rows = dict[str, np.ndarray]
@@ -81,7 +81,7 @@ class Group:
                 else:
                     assert actions is not None
                     self._step(index, actions[index], rows)
-            except Exception as error:
+            except FAULTS as error:
                 faults.append(self._abandon(index, told(error)))
         return rows, faults + self._not_finite(rows, {fault.indices[0] for fault in faults})
 
@@ -95,7 +95,7 @@ class Group:
                 self._reset(index, episode.seed, rows)
                 for action in episode.actions:
                     self._step(index, action, rows)
-            except Exception as error:
+            except FAULTS as error:
                 faults.append(self._abandon(index, told(error)))
         return rows, faults + self._not_finite(rows, {fault.indices[0] for fault in faults})
 
@@ -158,7 +158,7 @@ class Group:
     def _drop(self, index: int) -> None:
         env, self._envs[index] = self._envs[index], None
         if env is not None:
-            with contextlib.suppress(Exception):  # it may be broken already
+            with contextlib.suppress(*FAULTS):  # it may be broken already
                 env.close()
 
 

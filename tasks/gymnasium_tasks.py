@@ -14,7 +14,8 @@ rescaled from [-1, 1] to its bounds. Success is `info["success"]` or `info["is_s
 where there is neither. An environment may say more with an attribute `spec_extras: SpecExtras`.
 """
 
-import contextlib
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,9 +24,11 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 from tasks.adapters import action_space, image_space, mask_space, rescale
-from tasks.contract import MASK, SpecExtras, TaskError
+from tasks.contract import FAULTS, MASK, SpecExtras, TaskError
 from tasks.rendering import image_size
 from tasks.settings import TaskOptions
+
+_log = logging.getLogger("craik.tasks")
 
 
 class GymnasiumTask(gymnasium.Env):
@@ -44,6 +47,11 @@ class GymnasiumTask(gymnasium.Env):
             raise TaskError(
                 f"task {name!r}: the factory must return a gymnasium.Env, got {type(env).__name__}"
             )
+        for what in ("observation_space", "action_space"):
+            if not isinstance(space := getattr(env, what, None), gymnasium.Space):
+                raise TaskError(
+                    f"task {name!r}: {what} must be a gymnasium space, such as a Box, got {space!r}"
+                )
         self._name, self.env, self._options = name, env, options
         self._image_key, self._state_keys, self._log_keys = _sort(name, env.observation_space)
         self._masked = MASK in self._state_keys and _is_mask(self._part(MASK), env.action_space)
@@ -52,7 +60,9 @@ class GymnasiumTask(gymnasium.Env):
         self.observation_space = self._read_observation_space()
         self.action_space = self._read_action_space()
         extras = getattr(env.unwrapped, "spec_extras", None)
-        self.spec_extras: SpecExtras = extras if isinstance(extras, SpecExtras) else SpecExtras()
+        if not isinstance(extras, SpecExtras | None):
+            raise TaskError(f"task {name!r}: spec_extras must be a SpecExtras, got {extras!r}")
+        self.spec_extras: SpecExtras = extras or SpecExtras()
         if self.spec_extras.oracle is not None:
             self.spec_extras = _bind_oracle(self.spec_extras, env)
         self.episode_length = env.spec.max_episode_steps if env.spec is not None else None
@@ -62,13 +72,16 @@ class GymnasiumTask(gymnasium.Env):
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Start an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observe(observation), {"success": _success(info)}
+        return self._observe(observation), {"success": self._success(info)}
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One step of the environment."""
         observation, reward, terminated, truncated, info = self.env.step(self._act(action))
-        flags = bool(terminated), bool(truncated)
-        return self._observe(observation), float(reward), *flags, {"success": _success(info)}
+        paid = np.asarray(reward)
+        if paid.ndim != 0 or paid.dtype.kind not in "biuf":
+            raise TaskError(f"task {self._name!r}: a reward must be a number, got {reward!r}")
+        flags = self._truth("terminated", terminated), self._truth("truncated", truncated)
+        return self._observe(observation), float(reward), *flags, {"success": self._success(info)}
 
     def render(self) -> np.ndarray:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A frame of `video_size`.
@@ -79,18 +92,24 @@ class GymnasiumTask(gymnasium.Env):
         return image_size(self._frame(), self._options.video_size)
 
     def close(self) -> None:
-        """Close the environment."""
-        with contextlib.suppress(AttributeError):  # simulators whose renderer was never made
+        """Close the environment, which has given all it had: a failure is told and no more."""
+        try:
             self.env.close()
+        except AttributeError:  # simulators whose renderer was never made
+            pass
+        except FAULTS as error:
+            _log.warning(
+                "task %r: closing it fails: %s: %s", self._name, type(error).__name__, error
+            )
 
     def _read_observation_space(self) -> Dict:
         options, spaces = self._options, {}
         if "state" in options.observe:
             size = sum(gymnasium.spaces.flatdim(self._part(key)) for key in self._state_keys)
             if size == 0:
-                raise TaskError(
-                    f"task {self._name!r} gives pictures only; set tasks.observe = ['image']"
-                )
+                what = "observes nothing" if self._image_key is None else "gives pictures only"
+                mend = "" if self._image_key is None else "; set tasks.observe = ['image']"
+                raise TaskError(f"task {self._name!r} {what}{mend}")
             spaces["state"] = Box(-np.inf, np.inf, (size,), np.float32)
         if "image" in options.observe:
             if self._image_key is None and self.env.render_mode != "rgb_array":
@@ -116,6 +135,8 @@ class GymnasiumTask(gymnasium.Env):
                         f"task {self._name!r}: the bounds of the action space must be finite, "
                         f"got {box}"
                     )
+                if not np.prod(box.shape):
+                    raise TaskError(f"task {self._name!r}: an action holds no number: {box}")
                 return action_space(int(np.prod(box.shape)))
             case other:
                 raise TaskError(
@@ -179,6 +200,22 @@ class GymnasiumTask(gymnasium.Env):
         what = f"observation {key!r}" if key else "an observation"
         return TaskError(f"task {self._name!r}: {what} is not of its space {space}: {found}")
 
+    def _success(self, info: Any) -> bool:
+        if not isinstance(info, Mapping):
+            raise TaskError(f"task {self._name!r}: info must be a dict, got {info!r}")
+        key = next((key for key in ("success", "is_success") if key in info), None)
+        return False if key is None else self._truth(f"info[{key!r}]", info[key])
+
+    def _truth(self, what: str, value: Any) -> bool:
+        """A flag as a bool; a number that is 0 or 1 passes for one.
+
+        Raises:
+            TaskError: it is anything else, such as a text, which Python would take for true.
+        """
+        if np.ndim(value) == 0 and np.asarray(value).dtype.kind in "biuf" and value in (0, 1):
+            return bool(value)
+        raise TaskError(f"task {self._name!r}: {what} must be true or false, got {value!r}")
+
     def _frame(self) -> np.ndarray:
         frame = self.env.render()
         if not isinstance(frame, np.ndarray):
@@ -222,10 +259,6 @@ def _is_mask(space: gymnasium.Space, actions: gymnasium.Space) -> bool:
 
 def _take(raw: Any, key: str) -> Any:
     return raw[key] if key else raw
-
-
-def _success(info: dict[str, Any]) -> bool:
-    return bool(info.get("success", info.get("is_success", False)))
 
 
 def _bind_oracle(extras: SpecExtras, env: gymnasium.Env) -> SpecExtras:

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from tasks import adapters, factories
-from tasks.contract import PureTask, SpecExtras, TaskError, TaskSpec, spec_of
+from tasks.contract import FAULTS, MASK, PureTask, SpecExtras, TaskError, TaskSpec, spec_of
 from tasks.envpool_task import EnvPoolTask
 from tasks.rendering import choose_gl
 from tasks.settings import TaskOptions
@@ -231,18 +231,31 @@ def try_out(name: str, options: TaskOptions) -> None:
     env = make(name, options)
     action = 0 if isinstance(env.action_space, Discrete) else np.zeros(env.action_space.shape or ())
     try:
-        env.reset(seed=0)
+        observation, _ = env.reset(seed=0)
+        _check_row(name, observation, 0.0)
         for _ in range(_TRIED_STEPS):
-            _, _, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            _check_row(name, observation, float(reward))
             if terminated or truncated:
                 break
     except TaskError:
         raise
-    except (Exception, SystemExit) as error:
+    except FAULTS as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())
         raise TaskError(f"task {name!r} fails in its first steps: {told}") from error
     finally:
         env.close()
+
+
+def _check_row(name: str, observation: dict[str, np.ndarray], reward: float) -> None:
+    """Refuse numbers that are none, and a mask that leaves no choice."""
+    for key, value in ({"reward": np.float32(reward)} | observation).items():
+        if not np.isfinite(value).all():
+            raise TaskError(
+                f"task {name!r} fails in its first steps: {key} is not a finite number: {value}"
+            )
+    if MASK in observation and not observation[MASK].any():
+        raise TaskError(f"task {name!r} fails in its first steps: its mask leaves no choice")
 
 
 def source_file(name: str) -> Path | None:

@@ -3,9 +3,12 @@
 Also what tests of the command line share: a command run in this process.
 """
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +22,13 @@ _FLAGS = (
 )
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 
+# What one test compiled, the others load, those of the other process and of started commands too.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="craik-tests-")
+    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+
 install_import_hook(
     [
         *("world_models", "policies", "stages.training_step", "stages.optimiser"),
@@ -26,6 +36,14 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+@pytest.fixture(autouse=True)
+def traced_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training steps are traced by each test, not read (but where reading is what is tested)."""
+    from stages import kept_programs  # after the hook above
+
+    monkeypatch.setattr(kept_programs, "_folder", lambda: None)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,5 +1,6 @@
 """The back ends that run a graph of jobs, and how progress is said, on stages that do nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -177,6 +178,15 @@ def test_progress_is_read_and_said(tmp_path: Path, capsys: pytest.CaptureFixture
     job = graph().jobs["explore/seed-0"]
     PlainWatcher(tmp_path, 2).finished(job, Result(job.id, "finished", 95.0))
     assert "done    explore/seed-0 in 1m35s [1/2]" in capsys.readouterr().err
+
+
+def test_where_nobody_listens_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        PlainWatcher(Path(), 2).started(graph().jobs["explore/seed-0"])
+        monkeypatch.undo()
 
 
 def test_durations() -> None:

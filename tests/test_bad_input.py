@@ -81,6 +81,59 @@ class Tuples(Cell):
         return self.later, 0.0, False, {}
 
 
+class Leaves(Cell):
+    def step(self, action):
+        sys.exit(0)
+
+
+class Infinite(Cell):
+    later = np.array([0, np.inf, 0], np.float32)
+
+
+class Sure(Cell):
+    def step(self, action):
+        return self.later, 0.0, "no", False, {}
+
+
+class Successful(Cell):
+    def step(self, action):
+        return self.later, 0.0, False, False, {"success": None}
+
+
+class Informed(Cell):
+    def reset(self, seed=None, options=None):
+        return np.zeros(3, np.float32), None
+
+
+class Costly(Cell):
+    reward = "1.5"
+
+
+class Endless(Cell):
+    reward = float("inf")
+
+
+class Spaceless(gymnasium.Env): pass
+
+
+class Textual(Cell):
+    action_space = "Box"
+
+
+class Idle(Cell):
+    action_space = Box(-1, 1, (0,), np.float32)
+
+
+class Extra(Cell):
+    spec_extras = {"metric": "success"}
+
+
+class Misspelt(Cell):
+    def __init__(self):
+        from tasks.contract import SpecExtras
+        self.spec_extras = SpecExtras(metric="sucess")
+
+
 def leaves(): sys.exit("bye")
 def raises(): raise OSError("no licence")
 def empty(): return None
@@ -149,6 +202,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "not UTF-8": (raw(b'name = "\xff\xfe"'), ["mine.toml", "cannot be read", "utf-8"]),
     "UTF-16": (raw(GOOD.encode("utf-16")), ["mine.toml", "cannot be read", "utf-8"]),
     "nul": (raw(b"\x00\x00"), ["mine.toml", "not valid TOML"]),
+    "nested": (raw(b"x = " + b"[" * 900 + b"]" * 900), ["mine.toml", "nested more than"]),
+    "nested tables": (raw(b"[a." + b"b." * 400 + b"c]\nd = 1"), ["mine.toml", "nested more than"]),
+    "a number of 5,000 digits": (raw(b"seeds = " + b"9" * 5000), ["mine.toml", "not valid TOML"]),
+    "a mark first": (raw(b"\xef\xbb\xbfseeds = 0"), ["mine.toml: tasks is missing"]),
+    "a text of a megabyte": (
+        raw(GOOD.encode() + b'[explore]\nsteps="' + b"x" * 10**6 + b'"'),
+        ['"xxx', "..."],
+    ),
     "empty": (raw(b""), ["mine.toml", "tasks is missing"]),
     "a directory": (directory, ["mine.toml", "study.toml"]),
     # keys and values
@@ -163,6 +224,7 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "a section is a value": (raw(b"tasks = 3"), ["mine.toml: tasks = 3", "table"]),
     "seeds repeated": (setting("seeds=[1, 2, 1]"), ["--set: seeds = [1, 2, 1]", "twice"]),
     "seeds negative": (setting("seeds=[-1]"), ["--set: seeds = [-1]", "not negative"]),
+    "very much memory": (setting("replay.memory_gib=1e300"), ["replay.memory_gib", "1000000"]),
     "very many seeds": (setting("seeds=1_000_000_000"), ["seeds = 1000000000", "at most"]),
     "a name that is a path": (setting('name="../x"'), ['name = "../x"', "letters"]),
     "priorities without errors": (
@@ -181,6 +243,8 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "no arms": (extended("[transfer.arms]"), ["mine.toml: transfer.arms = {}", "at least 1"]),
     "an arm is text": (extended('[transfer.arms]\nx = "policy"'), ["transfer.arms.x", "table"]),
     "an arm is a path": (extended('[transfer.arms]\n"a/b" = []'), ["transfer.arms", "a/b"]),
+    "a reference's name": (extended("[transfer.arms]\nRandom = []"), ["arms.Random", "reference"]),
+    "a long name": (extended(f"[transfer.arms]\n{'a' * 200} = []"), ["at most 100"]),
     "arms that differ in case": (
         extended("[transfer.arms]\na = []\nA = []"),
         ["transfer.arms.A", "another arm"],
@@ -204,6 +268,10 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     ),
     "presets are a list": (raw(b"presets = [1]\n" + GOOD.encode()), ["presets must be a table"]),
     "variants are a table": (extended("[variants]\na = 1"), ["variants must be an array"]),
+    "a variant is a file of the run": (
+        extended('[[variants]]\nname = "study.toml"'),
+        ["variants[0].name", "taken"],
+    ),
     "a variant is nameless": (extended("[[variants]]\nset = {}"), ["variants[0].name"]),
     # tasks
     "unknown task": (setting('tasks.transfer=["desk/reech"]'), ["tasks.transfer", "desk/reach"]),
@@ -225,7 +293,19 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
     "a shape that broadcasts": (factory("cell.py:Single"), ["cell.py:Single", "[1]"]),
     "an observation of text": (factory("cell.py:Text"), ["cell.py:Text", "observation"]),
     "no observation": (factory("cell.py:Nothing"), ["cell.py:Nothing", "observation"]),
-    "no reward": (factory("cell.py:Rewardless"), ["cell.py:Rewardless", "first steps"]),
+    "no reward": (factory("cell.py:Rewardless"), ["cell.py:Rewardless", "reward", "got None"]),
+    "a reward of text": (factory("cell.py:Costly"), ["cell.py:Costly", "reward", "'1.5'"]),
+    "an endless reward": (factory("cell.py:Endless"), ["cell.py:Endless", "reward", "finite"]),
+    "a state that is none": (factory("cell.py:Infinite"), ["cell.py:Infinite", "state", "finite"]),
+    "a flag of text": (factory("cell.py:Sure"), ["cell.py:Sure", "terminated", "'no'"]),
+    "success unknown": (factory("cell.py:Successful"), ["info['success']", "got None"]),
+    "no info": (factory("cell.py:Informed"), ["cell.py:Informed", "info must be a dict"]),
+    "no spaces": (factory("cell.py:Spaceless"), ["cell.py:Spaceless", "observation_space", "None"]),
+    "a space of text": (factory("cell.py:Textual"), ["cell.py:Textual", "action_space", "'Box'"]),
+    "no actions": (factory("cell.py:Idle"), ["cell.py:Idle", "action"]),
+    "extras of another type": (factory("cell.py:Extra"), ["cell.py:Extra", "SpecExtras"]),
+    "an unknown metric": (factory("cell.py:Misspelt"), ["cell.py:Misspelt", "metric", "sucess"]),
+    "a step that exits": (factory("cell.py:Leaves"), ["cell.py:Leaves", "SystemExit: 0"]),
     "a step that raises": (factory("cell.py:Stuck"), ["cell.py:Stuck", "the gripper is stuck"]),
     "four values": (factory("cell.py:Tuples"), ["cell.py:Tuples", "first steps"]),
     # the command line itself
@@ -320,6 +400,52 @@ def test_a_folder_with_files_of_its_own_is_refused(
     line = mistake(command, "desk", "--out", str(tmp_path / "project"))
     assert str(tmp_path / "project") in line
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["run.json", ".lock"])
+def test_a_record_of_somebody_else_makes_no_run(name: str, tmp_path: Path, mistake: Any) -> None:
+    (tmp_path / "study.toml").write_text("precious = 1")
+    (tmp_path / name).write_text('{"project": "mine"}')
+    before = contents(tmp_path)
+    assert "no run wrote" in mistake("run", "desk", "--out", str(tmp_path))
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("inner", ["report", "explore/seed-0", "again"])
+def test_a_run_inside_a_run_is_refused(inner: str, out: Path, mistake: Any) -> None:
+    before = contents(out)
+    line = mistake("run", "desk", "--out", str(out / inner))
+    assert f"--out {out / inner}: lies in {out}, which holds a run" in line
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"craik": "1", "from": {"path": "/x"}},
+        {"craik": "1", "from": "x"},
+        {"craik": "1", "oracles": 3},
+        {"craik": "1", "versions": [1]},
+    ],
+)
+def test_a_record_that_is_damaged_is_named(
+    record: dict[str, Any], out: Path, tmp_path: Path, mistake: Any
+) -> None:
+    shutil.copytree(out, tmp_path / "copy")
+    write_json(tmp_path / "copy" / "run.json", record)
+    for command in (["status"], ["report", "--out"]):
+        assert "run.json: damaged" in mistake(*command, str(tmp_path / "copy"))
+
+
+def test_variants_that_are_damaged_are_named(tmp_path: Path, mistake: Any) -> None:
+    for rest, said in (("set = {}", "every variant needs a name"), ('name = "a"', "no such study")):
+        (tmp_path / "study.toml").write_text(f"{GOOD}[[variants]]\n{rest}\n")
+        assert said in mistake("status", str(tmp_path))
+
+
+def test_a_report_wants_a_run(tmp_path: Path, mistake: Any) -> None:
+    assert "--out is missing" in mistake("report")
+    assert "no run here" in mistake("report", str(tmp_path))
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path, mistake: Any) -> None:

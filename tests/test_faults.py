@@ -44,6 +44,8 @@ class Faulty(gymnasium.Env):
             FAULT.rename(FAULT.with_name(f"{self.x!r}"))
             if fault == "raise":
                 raise ValueError("the gripper is stuck")
+            if fault == "exit":
+                raise SystemExit(0)
             if fault == "hang":
                 time.sleep(1000)
             if fault == "die":
@@ -66,6 +68,7 @@ class Worn(Faulty):
 STEPS, LENGTH = 80, 10
 CAUSES = {
     "raise": "ValueError: the gripper is stuck",
+    "exit": "SystemExit: 0",
     "state": "state is not a finite number",
     "reward": "reward is not a finite number",
     "hang": "worker 0 hung: no answer for",
@@ -81,7 +84,10 @@ def run(folder: Path, name: str, **training: Any) -> Path:
 
 @pytest.mark.parametrize(
     ("fault", "workers"),
-    [*((fault, 0) for fault in ("raise", "state", "reward")), *((fault, 1) for fault in CAUSES)],
+    [
+        *((fault, 0) for fault in ("raise", "exit", "state", "reward")),
+        *((fault, 1) for fault in CAUSES),
+    ],
 )
 def test_a_fault_costs_its_episode_and_the_job_goes_on(
     fault: str, workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture

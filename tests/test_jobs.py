@@ -15,7 +15,15 @@ from pipeline.jobs import Exploration, Graph, build
 from pipeline.run import check_specs, run
 from pipeline.run_folder import RunFolder
 from pipeline.settings import load_study
-from pipeline.states import changed, due, missing_inputs, read_json, refuse_changes, state
+from pipeline.states import (
+    changed,
+    due,
+    missing_inputs,
+    read_json,
+    refuse_changes,
+    state,
+    write_json,
+)
 from pipeline.status import statuses
 from tasks import registry
 from tests.small_study import FAKES, TASK, graph, study
@@ -374,3 +382,34 @@ def test_arms_that_carry_need_tasks_that_look_alike() -> None:
     with pytest.raises(StudyError, match="observations differ"):
         check_specs(loaded, {"desk/free": desk, "desk/reach": other}, outside=False)
     check_specs(loaded, {"desk/free": desk, "desk/reach": desk}, outside=False)
+
+
+def test_a_file_that_is_not_as_its_job_left_it_is_named(tmp_path: Path) -> None:
+    go(tmp_path / "run")
+    job = tmp_path / "run" / "explore" / "seed-0"
+    left = (job / "metrics.jsonl").read_bytes()
+    for change in (
+        lambda: (job / "metrics.jsonl").write_bytes(left[:-1]),
+        (job / "metrics.jsonl").unlink,
+    ):
+        change()
+        with pytest.raises(StudyError, match=r"explore/seed-0/metrics.jsonl: not as its job left"):
+            go(tmp_path / "run")
+    shutil.rmtree(job)
+    assert go(tmp_path / "run").ran == 1
+
+
+def test_a_task_file_is_kept_as_it_was(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.root.mkdir()
+    one, two = tmp_path / "a" / "cell.py", tmp_path / "b" / "cell.py"
+    for file, text in ((one, "1"), (two, "2")):
+        file.parent.mkdir()
+        file.write_text(text)
+    write_json(folder.root / "run.json", {"craik": "1"})
+    assert folder.keep_sources({"a/cell.py:make": one, "b/cell.py:make": two}) == []
+    one.write_text("3")
+    assert folder.keep_sources({"a/cell.py:make": one, "b/cell.py:make": two}) == ["a/cell.py:make"]
+    kept = sorted(path.read_text() for path in (folder.root / "tasks").iterdir())
+    assert kept == ["1", "2", "3"]
+    assert (folder.root / "tasks" / "cell.py").read_text() == "1"

@@ -252,7 +252,7 @@ def test_many_chunks_cost_no_descriptors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.diff(steps, axis=-1), 1)
 
 
-@pytest.mark.parametrize("how", ["missing", "cut off"])
+@pytest.mark.parametrize("how", ["missing", "cut off", "flipped"])
 def test_a_damaged_file_is_named_and_nothing_is_changed(tmp_path: Path, how: str) -> None:
     replay = build(tmp_path)
     fill(replay, 29)
@@ -264,8 +264,13 @@ def test_a_damaged_file_is_named_and_nothing_is_changed(tmp_path: Path, how: str
     if how == "missing":
         victim.unlink()
         before.remove(victim)
-    else:
+    elif how == "cut off":
         victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(ReplayError, match=r"chunk-000001.npy: (is missing|has .* instead of)"):
+    else:
+        content = bytearray(victim.read_bytes())
+        content[-5] ^= 4
+        victim.write_bytes(content)
+    said = r"chunk-000001.npy: (is missing|has .* instead of|is damaged)"
+    with pytest.raises(ReplayError, match=said):
         build(tmp_path).restore(*state)
     assert set(tmp_path.iterdir()) == before

@@ -117,7 +117,7 @@ def test_a_tree_search_is_timed_as_it_is(
         (["--arm", "both", "--task", "desk/push"], ["--task desk/push", "desk/reach:dense"]),
         (["--arm", "both", "--seed", "7"], ["--seed 7", "valid: 0"]),
         (["--arm", "both", "--variant", "x"], ["--variant x", "no variants"]),
-        (["--arm", "both", "--planner", "mpp"], ["planning.evaluate", "mppi"]),
+        (["--arm", "both", "--planner", "mpp"], ["--planner mpp", "did you mean mppi"]),
         (["--arm", "both", "--horizon", "0"], ["horizon"]),
         (["--arm", "both", "--out", "film"], ["--out film", ".mp4"]),
         (["--arm", "scratch"], ["scratch", "no checkpoint"]),

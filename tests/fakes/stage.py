@@ -55,4 +55,5 @@ def run(study: Any, inputs: Any, folder: Path) -> Path:
                 (folder / "hangs").touch()
                 time.sleep(60)
     (folder / "out.json").write_text(json.dumps({"inputs": repr(inputs), "name": study.name}))
+    (folder / "metrics.jsonl").write_text(json.dumps({"kind": "fake"}) + "\n")
     return folder
