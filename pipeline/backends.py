@@ -274,7 +274,7 @@ def _output_to(task: Task) -> Iterator[None]:
     """Send what a job prints, native libraries included, to `log.txt` in its folder."""
     folder = task.root / task.job.id
     _flush()
-    saved = [_copy(1), _copy(2)]
+    saved = os.dup(1), os.dup(2)
     with contextlib.suppress(OSError):  # on a full disk the job itself says so
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("ab") as log:
@@ -285,22 +285,11 @@ def _output_to(task: Task) -> Iterator[None]:
     finally:
         _flush()
         for target, source in enumerate(saved, start=1):
-            if source is None:
-                os.close(target)
-            else:
-                os.dup2(source, target)
-                os.close(source)
-
-
-def _copy(descriptor: int) -> int | None:
-    """A second descriptor of a stream, None where it was closed before."""
-    try:
-        return os.dup(descriptor)
-    except OSError:
-        return None
+            os.dup2(source, target)
+            os.close(source)
 
 
 def _flush() -> None:
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it was closed before
+    for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

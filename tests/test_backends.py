@@ -189,5 +189,29 @@ def test_where_nobody_listens_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_closed_streams_end_no_job(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    code = (
+        "import sys; from pathlib import Path; import tests.test_backends as t\n"
+        "from pipeline.cli import _open_streams\n"
+        "if __name__ == '__main__':\n"
+        "    _open_streams()\n"
+        "    t.backends.execute(t.tasks_of(Path(sys.argv[1]), t.graph()), 2, t.Log())\n"
+    )
+    script = tmp_path / "deaf.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f"exec {sys.executable} {script} {tmp_path} " + "".join(f" {n}>&-" for n in closed),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0
+    assert not due(tmp_path, graph())
+    assert "said by seed-0" in (tmp_path / "explore/seed-0/log.txt").read_text()
+
+
 def test_durations() -> None:
     assert [duration(s) for s in (None, 5, 65, 3700)] == ["?", "5s", "1m05s", "1h01m"]
