@@ -551,6 +551,8 @@ def main() -> None:
     _open_streams()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except KeyboardInterrupt:  # before typer, which ends commands by itself, is at work
+        _end("stopped", 130)
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None and error.errno in _UNHEARD:
             _give_up_speaking(error)

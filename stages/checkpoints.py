@@ -17,13 +17,14 @@ This module alone knows Orbax.
 """
 
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from functools import cache
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -269,14 +270,22 @@ def _fill(like: PyTree, arrays: Mapping[str, np.ndarray], what: str) -> PyTree:
     return eqx.combine(jax.tree_util.tree_unflatten(frame, leaves), static)
 
 
-@cache
+@functools.cache
 def _checkpointer() -> Any:
     # Orbax tells of every save at length, warns that sharding is absent from plain arrays, and
-    # prints the tracebacks of what it raises besides.
+    # prints the tracebacks of what it raises besides. After a full disk its writing threads call
+    # back into an event loop that is closed by then, each with a traceback of its own.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = functools.partial(_unless_late, sys.unraisablehook)
     import orbax.checkpoint as ocp
 
     return ocp.PyTreeCheckpointer()
+
+
+def _unless_late(hook: Callable[[Any], object], unraisable: Any) -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        hook(unraisable)
 
 
 def _write(path: Path, tree: PyTree) -> None:

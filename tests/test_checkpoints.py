@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -198,3 +200,10 @@ def test_a_save_without_room_leaves_what_was_there(
     with pytest.raises(CheckpointError, match=r"updates-2: cannot be written .*No space left"):
         save(folder / "checkpoint", "updates-2", {"part": jnp.ones(2)}, tails=np.zeros(2))
     assert sorted((folder / "checkpoint").rglob("*")) == before
+
+
+def test_what_comes_late_after_a_full_disk_is_not_told() -> None:
+    heard: list[Any] = []
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("else"), ValueError()):
+        checkpoints._unless_late(heard.append, SimpleNamespace(exc_value=error))
+    assert [str(found.exc_value) for found in heard] == ["else", ""]
