@@ -17,8 +17,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# One thread per process: two test processes on two cores, each with JAX. Files in their order, as
-# those of few tests are the long ones, and xdist would begin them last.
+# One thread per process: two test processes on two cores, each with JAX. Files in the order
+# of tests/conftest.py: the long ones have few tests, and xdist would begin them last.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 

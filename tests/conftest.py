@@ -38,6 +38,14 @@ install_import_hook(
 )
 
 
+_LONG = ("test_studies.py", "test_durability.py")  # minutes each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files begin first, lest one process works on them at the end and the other waits."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 @pytest.fixture(autouse=True)
 def traced_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training steps are traced by each test, not read (but where reading is what is tested)."""
