@@ -1,12 +1,13 @@
 """What types cannot say about a study: names, combinations, and what this version has."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import StudyError, nearest, suggestion
 from pipeline.toml import Key, brief, join_key, show
 from policies.planner_names import LONGEST, PLANNERS, SIMULATOR, UNITS, parse
-from stages.settings import COMPONENTS, GROUPS, Arm, Study
+from stages.settings import COMPONENTS, GROUPS, Arm, Study, planned_updates
 from tasks import registry
 from tasks.contract import TaskError
 
@@ -49,6 +50,7 @@ def check_study(study: Study, where: Where, *, exploration: bool = True) -> Stud
                 "another arm has that name but for its case; choose another",
             )
         seen.add(name.lower())
+    _check_steps(study, where)
     return study
 
 
@@ -189,6 +191,27 @@ def _check_sizes(study: Study, where: Where) -> None:
             planning.std_to,
             f"at most planning.std_from = {planning.std_from}",
         )
+
+
+def _check_steps(study: Study, where: Where) -> None:
+    """Whether exploration and fine-tuning are long enough to learn at all."""
+    training, arms = study.training, study.transfer.arms.values()
+    fine_tuned = any(not arm.relabelled_updates and not arm.equal_total for arm in arms)
+    for stage, steps in (
+        ("explore", study.explore.steps),
+        ("transfer", study.transfer.steps if fine_tuned else 0),
+    ):
+        if steps and not planned_updates(training, steps):
+            calls = training.updates_per_call * training.env_steps_per_update
+            least = math.ceil(training.prefill_steps + calls)
+            raise _fail(
+                where,
+                (stage, "steps"),
+                steps,
+                f"training.prefill_steps = {training.prefill_steps} leave no time for the first"
+                f" {training.updates_per_call} updates, so nothing would be learnt; at least"
+                f" {least}, or less prefill",
+            )
 
 
 def _check_seeds(study: Study, where: Where) -> None:

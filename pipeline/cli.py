@@ -1,9 +1,7 @@
 """The command line, `craik`. Heavy imports wait until a command needs them, so --help is quick."""
 
-import contextlib
 import errno
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from pipeline import streams
 from pipeline.errors import StudyError, suggestion
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ _USERS_ERRNO = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
 )
-_UNHEARD = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT)  # of a stream, which has no file name
 
 StudyArgument = Annotated[
     str,
@@ -548,14 +546,14 @@ def _stop(number: int, frame: object) -> None:
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, a stop 130."""
     signal.signal(signal.SIGTERM, _stop)
-    _open_streams()
+    streams.open_closed()
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except KeyboardInterrupt:  # before typer, which ends commands by itself, is at work
         _end("stopped", 130)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno in _UNHEARD:
-            _give_up_speaking(error)
+        if streams.unheard(error):
+            streams.give_up(error)
         if not (line := _mistake(error)):
             raise
         _end(f"craik: {line}", 2)
@@ -574,29 +572,6 @@ def _mistake(error: Exception) -> str | None:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "craik"
     return f"{said().rstrip('.')} (see {command} --help)"
-
-
-def _open_streams() -> None:
-    """Give streams that were closed (`>&-`) to nobody, lest the next file opened takes their place,
-    and with it what is printed."""
-    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
-            os.set_inheritable(descriptor, True)  # as a stream is
-            setattr(sys, name, os.fdopen(descriptor, mode))
-
-
-def _give_up_speaking(error: OSError) -> NoReturn:
-    """What is printed goes nowhere: who read it is gone, or the disk behind it is full."""
-    if error.errno != errno.EPIPE:
-        with contextlib.suppress(OSError):
-            print(f"craik: what is printed cannot be written: {error.strerror}", file=sys.stderr)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):  # for what is flushed at the end
-        os.dup2(nowhere, stream.fileno())
-    sys.exit(1)
 
 
 def _end(line: str, code: int) -> NoReturn:

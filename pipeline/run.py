@@ -160,8 +160,8 @@ def _refuse(study: StudyFile, folder: RunFolder, graph: Graph, part: Graph) -> N
     """Refuse a folder of something else, a change of what is done, and missing inputs."""
     folder.refuse_foreign()
     out = folder.root
-    refuse_changes(out, graph)
     refuse_damage(out, graph)
+    refuse_changes(out, graph)
     missing = missing_inputs(out, part, due(out, part))
     if missing:
         stage = "explore" if "explore/" in missing[0] else "transfer"

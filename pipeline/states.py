@@ -55,7 +55,13 @@ def refuse_damage(root: Path, graph: Graph) -> None:
         StudyError: a file is gone or not as its job left it.
     """
     for id in graph.jobs:
-        left = _as_table((read_json(root / id / "done.json") or {}).get("files"))
+        done, started = (read_json(root / id / f"{name}.json") or {} for name in ("done", "job"))
+        if {"digest"} <= done.keys() & started.keys() and done["digest"] != started["digest"]:
+            raise StudyError(
+                f"{root / id}: its done.json is of another job than its job.json (damaged or"
+                f" edited); remove {root / id}, and the same command does that job again"
+            )
+        left = _as_table(done.get("files"))
         if left and (found := sums(root / id)) != left:
             name = next(
                 name

@@ -22,12 +22,18 @@ from world_models.layers import each
 
 
 class Dream(NamedTuple):
-    """Imagined steps: `features` of the states, and between them `actions` and the `policy` that
-    each was drawn from, whose states are held still."""
+    """Imagined steps: features of the states in which they begin (`before`) and of the `last`;
+    `actions` and the `policy` that each was drawn from, whose states are held still."""
 
-    features: Float[Array, "h1 n f"]
+    before: Float[Array, "h n f"]
+    last: Float[Array, "n f"]
     actions: Float[Array, "h n a"]
     policy: ActionDistribution  # of [H, N]
+
+    @property
+    def after(self) -> Float[Array, "h n f"]:
+        """Features of the states in which steps end: a copy of most of `before`."""
+        return jnp.concatenate([self.before[1:], self.last[None]])
 
 
 def still(tree: PyTree) -> PyTree:
@@ -66,7 +72,7 @@ def imagine(
     shape = (horizon, number)
     noise = actor.noise(act_key, shape), model.noise(model_key, shape)
     last, (policy, actions, features) = jax.lax.scan(step, starts, (noise, allowed))
-    return Dream(jnp.concatenate([features, read(last)[None]]), actions, policy)
+    return Dream(features, read(last), actions, policy)
 
 
 class BehaviourAux(NamedTuple):
@@ -95,18 +101,19 @@ def behaviour_losses(
     """
     model, objective = still(model), still(objective)
     dream = imagine(model, actor, still(starts), settings.imagination_horizon, key)
-    steps = (dream.features[:-1], dream.actions, dream.features[1:])
-    rewards = each(objective.reward)(*steps)
-    discounts = each(objective.discount)(dream.features[1:])
-    # Over the first states, too, so that the compiler finds the critic's pass below in this one.
-    values = each(objective.value)(dream.features)[1:]
+    after = dream.after
+    rewards = each(objective.reward)(dream.before, dream.actions, after)
+    discounts = each(objective.discount)(after)
+    # Over `before`, whose pass the compiler shares with the critic's below, not over `after`.
+    value = each(objective.value)(dream.before)
+    values = jnp.concatenate([value[1:], jax.vmap(objective.value)(dream.last)[None]])
     returns = lambda_returns(rewards, discounts, values, settings.lambda_)
     weight = jax.lax.stop_gradient(survival(discounts) * start_weight)
 
-    features = jax.lax.stop_gradient(dream.features)
-    value = jax.tree.map(lambda x: x[:-1], each(critic)(features))
+    features = jax.lax.stop_gradient(dream.before)
+    value = each(critic)(features)
     target = jax.lax.stop_gradient(returns)
-    slow = jax.lax.stop_gradient(each(critic.slow_value)(features[:-1]))
+    slow = jax.lax.stop_gradient(each(critic.slow_value)(features))
     critic_loss = -(weight * (value.log_prob(target) + value.log_prob(slow))).mean()
 
     spread = critic.range.value.update(target)

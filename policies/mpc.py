@@ -130,10 +130,10 @@ def propose(
         return Candidates(none, jnp.zeros(0))
     starts = _repeated(state, number)
     dream = imagine(model, actor, starts, settings.horizon, key, mask)
-    steps = (dream.features[:-1], dream.actions, dream.features[1:])
-    rewards = jax.vmap(jax.vmap(objective.reward))(*steps)
-    discounts = jax.vmap(jax.vmap(objective.discount))(dream.features[1:])
-    values = jax.vmap(jax.vmap(objective.value))(dream.features[1:])
+    after = dream.after
+    rewards = jax.vmap(jax.vmap(objective.reward))(dream.before, dream.actions, after)
+    discounts = jax.vmap(jax.vmap(objective.discount))(after)
+    values = jax.vmap(jax.vmap(objective.value))(after)
     returns = lambda_returns(rewards, discounts, values, settings.lambda_)[0]
     return Candidates(dream.actions.swapaxes(0, 1), returns)
 

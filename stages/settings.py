@@ -85,8 +85,9 @@ class TrainingSettings(Settings):
 
 
 def planned_updates(training: TrainingSettings, steps: int) -> int:
-    """Updates of a job of so many env steps."""
-    return math.floor(max(0, steps - training.prefill_steps) / training.env_steps_per_update)
+    """Updates of a job of so many env steps, in whole calls."""
+    owed = max(0, steps - training.prefill_steps) / training.env_steps_per_update
+    return math.floor(owed / training.updates_per_call) * training.updates_per_call
 
 
 class ReplaySettings(Settings):

@@ -91,8 +91,6 @@ def watch(
         TaskError: the goal cannot be used.
     """
     spec = registry.spec(cast.task, study.tasks)
-    agent = fresh_agent(study, spec, cast.seed, cast.stage, curious=cast.curious)
-    agent = checkpoints.restore_agent(cast.source, agent)
     planner, settings = study.planning.evaluate, study.planning
     alone = study.evaluate.model_copy(update={"environments": 1})
     study = study.model_copy(update={"evaluate": alone})
@@ -102,8 +100,11 @@ def watch(
     shown: Goal | None = None
     film = Film(LONGEST)
     try:
-        if goal is not None:
+        if goal is not None:  # first, since loading takes longer than to see a mistake
             shown = read_goal(goal, spec, options, exam.episode_seed())
+        agent = fresh_agent(study, spec, cast.seed, cast.stage, curious=cast.curious)
+        agent = checkpoints.restore_agent(cast.source, agent)
+        if shown is not None:
             wants["goal"] = shown_goal(agent, shown)
         calibration: Calibration | None = None
         if hz is not None and SIZES.get(planner) == SAMPLED:

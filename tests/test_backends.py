@@ -193,9 +193,9 @@ def test_where_nobody_listens_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) 
 def test_closed_streams_end_no_job(tmp_path: Path, closed: tuple[int, ...]) -> None:
     code = (
         "import sys; from pathlib import Path; import tests.test_backends as t\n"
-        "from pipeline.cli import _open_streams\n"
+        "from pipeline import streams\n"
         "if __name__ == '__main__':\n"
-        "    _open_streams()\n"
+        "    streams.open_closed()\n"
         "    t.backends.execute(t.tasks_of(Path(sys.argv[1]), t.graph()), 2, t.Log())\n"
     )
     script = tmp_path / "deaf.py"

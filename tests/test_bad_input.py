@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from pipeline import doctor
+from pipeline import doctor, run
 from pipeline.jobs import build
 from pipeline.run_folder import RunFolder
 from pipeline.settings import load_study
@@ -317,9 +317,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], list[str]]] = {
 
 @pytest.fixture(autouse=True)
 def place(undisturbed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands start in an empty folder; OpenGL is looked for once."""
+    """Commands start in an empty folder, and none may begin to work; OpenGL is looked for once."""
     monkeypatch.setenv("CRAIK_GL", choose_gl() or "none")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "execute", _working)
+
+
+def _working(*arguments: object) -> None:
+    raise AssertionError("work has begun")
 
 
 @pytest.fixture(scope="module")
@@ -435,6 +440,15 @@ def test_a_record_that_is_damaged_is_named(
     write_json(tmp_path / "copy" / "run.json", record)
     for command in (["status"], ["report", "--out"]):
         assert "run.json: damaged" in mistake(*command, str(tmp_path / "copy"))
+
+
+def test_records_of_different_jobs_are_named(out: Path, tmp_path: Path, mistake: Any) -> None:
+    shutil.copytree(out, tmp_path / "copy")
+    job = tmp_path / "copy" / "explore" / "seed-0"
+    write_json(job / "done.json", {"digest": "another"})
+    line = mistake("run", "desk", "--preset", "smoke", "--out", str(tmp_path / "copy"))
+    assert f"{job}: its done.json is of another job" in line
+    assert f"remove {job}" in line
 
 
 def test_variants_that_are_damaged_are_named(tmp_path: Path, mistake: Any) -> None:

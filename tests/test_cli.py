@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -35,12 +35,15 @@ COMMANDS = [
 ]
 
 
-def craik(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def craik(
+    *arguments: str, cwd: Path = ROOT, stdout: int | IO[str] = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=120,
         check=False,
@@ -109,6 +112,22 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert all(part in line for part in parts), line
     assert "Traceback" not in line
     assert not (tmp_path / "x" / "run.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [("tasks", "desk"), ("tasks", "desk", "--json"), ("--help",)])
+def test_a_full_disk_behind_the_output_is_one_line(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = craik(*arguments, stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "craik: what is printed cannot be written: No space left on device\n"
+
+
+def test_who_stops_reading_ends_a_command_without_a_word() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = craik("tasks", "desk", stdout=pipe)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_missing_option_is_a_mistake() -> None:

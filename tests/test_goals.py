@@ -21,7 +21,7 @@ from policies.mpc import evaluate
 from policies.objectives import Objective
 from policies.planners import build_planner
 from policies.settings import PlanningSettings
-from stages import checkpoints
+from stages import checkpoints, watching
 from stages.explore import fresh_agent
 from stages.goals import NEAR, read_goal
 from stages.watching import beside
@@ -243,3 +243,11 @@ def test_mistakes_are_one_line(
 ) -> None:
     line = mistake("watch", str(run), *options)
     assert all(part in line for part in parts), line
+
+
+def test_a_goal_is_looked_at_before_the_agent_is_loaded(
+    mistake: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "fresh_agent", None)  # not to be called
+    options = ["--explore", "--planner", "mppi", "--goal", "desk/rech@5"]
+    assert "desk/rech" in mistake("watch", str(run), *options)

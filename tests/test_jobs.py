@@ -87,7 +87,7 @@ def test_identities_differ_between_jobs_and_not_between_calls() -> None:
     ("override", "stages"),
     [
         ("training.batch_size=5", {"explore", "transfer", "evaluate"}),
-        ("transfer.steps=77", {"transfer", "evaluate"}),
+        ("transfer.steps=7_700", {"transfer", "evaluate"}),
         ("training.workers=2", set()),
         ("tasks.video_size=64", set()),
         ("name=other", set()),

@@ -118,6 +118,8 @@ def test_set_on_a_study_without_arms_adds_to_the_four(write: Any) -> None:
         ("transfer.arms.both.cary=[]", ["transfer.arms.both.cary", "transfer.arms.both.carry"]),
         ("transfer.arms.x={prior_steps=99_999}", ["prior_steps = 99999", "transfer.steps"]),
         ("explore.steps=0", ["transfer.arms.model", "explore.steps = 0"]),
+        ("explore.steps=839", ["explore.steps = 839", "prefill_steps = 800", "at least 840"]),
+        ("training.prefill_steps=6_000", ["transfer.steps = 6000", "at least 6040"]),
         ("model.blocks=7", ["model.blocks = 7", "model.recurrent"]),
         ("behaviour.lambda_=0.9", ["behaviour.lambda_", "behaviour.lambda"]),
         ("explore=3", ["explore = 3", "table"]),
@@ -182,6 +184,15 @@ def test_no_exploration_is_fine_where_nothing_is_carried() -> None:
     load_study("desk", None, ["explore.steps=0"], exploration=False)
 
 
+def test_steps_that_leave_no_update_are_fine_where_none_is_made_of_them(write: Any) -> None:
+    relabelled = 'x = {carry = ["world_model"], relabelled_updates = 100}'
+    for arm in (relabelled, "x = {equal_total = true}"):
+        path = write(rest=f"[transfer]\nsteps = 100\n[transfer.arms]\n{arm}\n")
+        assert load_study(path).first.transfer.steps == 100
+    assert "transfer.steps = 100" in fails(write(rest="[transfer]\nsteps = 100\n"))
+    assert load_study("desk", None, ["explore.steps=840", "transfer.steps=840"])
+
+
 def test_duplicate_arms_and_variants_are_refused(write: Any) -> None:
     path = write(rest="[transfer.arms]\na = []\na = []\n")
     assert str(path) in fails(path)
@@ -212,12 +223,12 @@ def test_presets_change_sizes_only(write: Any) -> None:
 def test_smoke_caps_and_never_enlarges(write: Any) -> None:
     path = write(
         top="seeds = [4, 5]",
-        rest="[explore]\nsteps = 0\n[transfer]\nsteps = 100\n[transfer.arms]\nscratch = []\n",
+        rest="[explore]\nsteps = 0\n[transfer]\nsteps = 300\n[transfer.arms]\nscratch = []\n",
     )
     study = load_study(path, "smoke").first
     assert study.seed_list == (4,)
     assert study.explore.steps == 0
-    assert study.transfer.steps == 100
+    assert study.transfer.steps == 300
     assert study.model.width == 32
 
 
@@ -259,8 +270,8 @@ def test_an_override_wins_over_what_follows_the_width() -> None:
 
 
 def test_a_preset_of_its_own(write: Any) -> None:
-    path = write(rest="[presets.tiny]\nexplore.steps = 7\n")
-    assert load_study(path, "tiny").first.explore.steps == 7
+    path = write(rest="[presets.tiny]\nexplore.steps = 1_700\n")
+    assert load_study(path, "tiny").first.explore.steps == 1_700
 
 
 def test_splits_are_written_out() -> None:
@@ -380,7 +391,8 @@ def _loaded(assignments: dict[str, Any]) -> StudyFile | str:
 def test_any_valid_study_reads_back_from_its_resolved_form(assignments: dict[str, Any]) -> None:
     loaded = _loaded(assignments)
     if isinstance(loaded, str):  # valid each by itself, not together
-        assert any(key in loaded for key in (*assignments, "transfer.arms")), loaded
+        steps = ("explore.steps", "transfer.steps")  # too few for the other settings
+        assert any(key in loaded for key in (*assignments, "transfer.arms", *steps)), loaded
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.toml"
@@ -395,7 +407,8 @@ def test_any_value_of_any_key_is_valid_or_one_line_that_names_it(key: str, value
     if isinstance(loaded, str):
         assert "\n" not in loaded
         section = key.partition(".")[0]
-        assert key in loaded or f"{section}." in loaded or "transfer.arms" in loaded, loaded
+        related = (key, f"{section}.", "transfer.arms", "explore.steps", "transfer.steps")
+        assert any(name in loaded for name in related), loaded
 
 
 @given(st.text(max_size=30))
