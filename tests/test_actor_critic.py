@@ -267,6 +267,38 @@ def test_a_gradient_through_the_model_counts_each_reward_once() -> None:
     assert slope(3) / slope(1) == pytest.approx(1 + 2 * 0.9 + 3 * 0.81, rel=1e-3)
 
 
+class Hope(Wish):
+    """Values five times the first number of where a step ends."""
+
+    def value(self, following: jax.Array) -> jax.Array:
+        return 5.0 * following[0]
+
+
+def test_what_imagination_returns_by_hand() -> None:
+    """An actor that always pushes alike, from where it stands on: rewards and values of the states
+    that follow, none of the first, mixed backwards from the last."""
+    settings = tiny.BEHAVIOUR.model_copy(update={"min_std": 1e-5, "max_std": 2e-5})
+    actor, critic = Actor(4, tiny.CONTINUOUS, settings, key=KEY), Critic(4, settings, key=KEY)
+    output = actor.net.output
+    actor = eqx.tree_at(
+        lambda a: (a.net.output.weight, a.net.output.bias),
+        actor,
+        (jnp.zeros_like(output.weight), output.bias.at[0].set(0.5)),
+    )
+    push = float(actor(jnp.zeros(4)).mode()[0])
+    assert 0.1 < push < 1
+    arguments = (actor, critic, Line(), Hope(1.0), jnp.ones((2, 4)), jnp.ones(2), settings, KEY)
+    metrics = eqx.filter_jit(behaviour_losses)(*arguments)[1].metrics
+    follows = 1 + 0.1 * push * np.arange(1, settings.imagination_horizon + 1)
+    expected, later = [], 5.0 * follows[-1]
+    for state in follows[::-1]:
+        mixed = (1 - settings.lambda_) * 5.0 * state + settings.lambda_ * later
+        later = state + 0.9 * mixed
+        expected.append(later)
+    assert float(metrics["return/mean"]) == pytest.approx(np.mean(expected), rel=1e-3)
+    assert float(metrics["reward/imagined"]) == pytest.approx(np.mean(follows), rel=1e-3)
+
+
 def test_auto_chooses_the_estimator_by_the_kind_of_action() -> None:
     for spec, expected in ((tiny.CONTINUOUS, True), (tiny.DISCRETE, False)):
         assert use_dynamics(tiny.BEHAVIOUR, Actor(4, spec, tiny.BEHAVIOUR, key=KEY)) is expected

@@ -183,10 +183,12 @@ def test_progress_is_read_and_said(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_where_nobody_listens_the_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "w") as stream:
-        monkeypatch.setattr(sys, "stderr", stream)
+    stream = os.fdopen(writing, "w", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
         PlainWatcher(Path(), 2).started(graph().jobs["explore/seed-0"])
-        monkeypatch.undo()
+    with contextlib.suppress(BrokenPipeError):  # of what it could not say
+        stream.close()
 
 
 @pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])

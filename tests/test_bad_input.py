@@ -424,6 +424,12 @@ def test_a_run_inside_a_run_is_refused(inner: str, out: Path, mistake: Any) -> N
     assert contents(out) == before
 
 
+def test_a_folder_inside_somebody_elses_project_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("precious = 1")
+    (tmp_path / "run.json").write_text('{"project": "mine"}')
+    RunFolder(tmp_path / "runs" / "one").refuse_foreign()
+
+
 @pytest.mark.parametrize(
     "record",
     [
