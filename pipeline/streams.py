@@ -31,4 +31,7 @@ def give_up(error: OSError) -> NoReturn:
     if error.errno != errno.EPIPE:
         with contextlib.suppress(OSError):
             print(f"craik: what is printed cannot be written: {error.strerror}", file=sys.stderr)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):  # for what is still buffered, and flushed at the end
+        os.dup2(nowhere, stream.fileno())
     sys.exit(1)

@@ -41,7 +41,8 @@ def craik(
     return subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "NO_COLOR": "1"},
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", "COLUMNS": "100", "NO_COLOR": "1"},
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
