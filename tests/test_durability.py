@@ -279,7 +279,6 @@ curve_episodes = 2
 environments = 2
 video_episodes = 0
 """
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -288,7 +287,7 @@ def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", *words, "--set", "training.checkpoint_minutes=1e-9"],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": FAST, "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
