@@ -17,8 +17,8 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Tests run a program a few times only, so compiling fast matters more than fast code: without
-# the newer fusion emitters an unoptimised training step compiles in a third of the time. Commands
-# that tests start inherit these.
+# the newer fusion emitters an unoptimised training step compiles in two fifths of the time or less.
+# Commands that tests start inherit these.
 _FLAGS = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false"
